@@ -1,0 +1,4 @@
+//! The controller: observe, judge, plan, apply; the CLI; the standalone home.
+#![forbid(unsafe_code)]
+
+pub mod api;

@@ -1,0 +1,2 @@
+//! The `hueshift` command.
+fn main() {}

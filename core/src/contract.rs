@@ -1,0 +1,336 @@
+//! Every name that crosses a process boundary, and the report and reply that filter and controller exchange.
+//!
+//! Both sides compile this one module, so they cannot disagree. What it deliberately does not hold: the plan in
+//! the route name ([`crate::route_plan`]) has its own text format.
+//!
+//! **Compatibility.** A reader ignores unknown fields; a missing counter is 0. A name is never reused for
+//! another meaning.
+
+use crate::color::PerColor;
+use crate::share::Bps;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::{Deserialize, Serialize, de};
+
+/// Request header that steers the route; *set* by the filter, a client's own value is dropped.
+pub const COLOR_HEADER: &str = "x-hueshift-color";
+/// Where reports are posted, on the cluster named in the plugin configuration.
+pub const REPORT_PATH: &str = "/v1/report";
+/// Marker that begins a plan inside a route name.
+pub const PLAN_MARKER: &str = "hs1.";
+/// Prefix of every key in Envoy's shared data: all plugins of a proxy share one map.
+pub const SHARED_PREFIX: &str = "hueshift.";
+/// Most bytes of a reply that the filter looks at.
+pub const MAX_REPLY_BYTES: usize = 64 * 1024;
+/// Most bytes of a report that the controller accepts.
+pub const MAX_REPORT_BYTES: usize = 256 * 1024;
+/// Most entries of a reply's lists that the filter takes.
+pub const MAX_REPLY_ENTRIES: usize = 256;
+/// Default time between two reports while two colors are open, in ms.
+pub const REPORT_MS: u32 = 250;
+/// Time between two reports while one color is open, in ms.
+pub const REPORT_IDLE_MS: u32 = 10_000;
+/// Lottery slots: a session key falls into one of these, a share of one basis point each.
+pub const SLOTS: u16 = 10_000;
+
+/// First 16 hex digits of the BlueGreen's UID: which service a plan, a report or a cap is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId([u8; 8]);
+
+/// A text that is not 16 lowercase hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAServiceId;
+
+/// What one worker of one Envoy has counted. Counters are cumulative since the VM (`vm`) was built, so a lost,
+/// repeated or reordered report harms nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The Envoy's node id. The judge sums an Envoy's workers.
+    pub proxy: String,
+    /// This VM's number, drawn from shared data; unique within (proxy, incarnation).
+    pub vm: u64,
+    /// Wall clock in ms of the Envoy process's first configuration; a rebuilt VM keeps it.
+    pub incarnation: u64,
+    /// Grows with each report of (proxy, incarnation, vm), from 1.
+    pub seq: u64,
+    /// One entry per service whose plan this VM has seen.
+    #[serde(default)]
+    pub plans: Vec<PlanReport>,
+    /// Things that went wrong inside the filter, by kind ([`crate::contract`] lists none: the filter's enum does).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub problems: BTreeMap<String, u64>,
+}
+
+/// One service in a report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanReport {
+    /// The service.
+    pub id: ServiceId,
+    /// The release that the plan in force belongs to.
+    pub release: u32,
+    /// The epoch of the plan in force: proof that this worker enforces it.
+    pub epoch: u64,
+    /// Number of the fuse's current trip (1, 2, …); 0: not tripped.
+    #[serde(default)]
+    pub tripped: u32,
+    /// Lotteries of this release whose books changed since the leader's ack, each whole.
+    #[serde(default)]
+    pub lotteries: Vec<LotteryReport>,
+}
+
+/// The books of one lottery (release, epoch, limit in force) on one worker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LotteryReport {
+    /// Epoch of the plan that drew.
+    pub epoch: u64,
+    /// Limit in force: the smallest of route, cap and fuse.
+    pub limit: Bps,
+    /// Counters per color.
+    #[serde(flatten)]
+    pub tallies: PerColor<Tally>,
+    /// Lottery slots with a first error in this release, on either color; since the ack (all after a new term).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub error_slots: Vec<u16>,
+    /// Lottery slots with a first completed request in this release, on either color; likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done_slots: Vec<u16>,
+}
+
+/// Counters of one color in one lottery. `completed` = `ok` + `errors`; a client that went away is in neither.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tally {
+    /// Requests whose color was drawn.
+    pub started: u64,
+    /// Requests with a final outcome that counts for the color.
+    pub completed: u64,
+    /// Of those, failures.
+    pub errors: u64,
+    /// All ends by class name ([`crate::outcome`]), the client's aborts included.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub outcomes: BTreeMap<String, u64>,
+    /// Time to first byte of successful requests: bucket index ([`crate::histogram`]) to count.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub first_byte: BTreeMap<u16, u64>,
+    /// Total duration of successful requests, likewise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub total: BTreeMap<u16, u64>,
+    /// Gauge: requests in flight now.
+    pub in_flight: u32,
+    /// Gauge: longest time since the upstream's last byte (or the start) among them, ms.
+    pub oldest_ms: u64,
+    /// Requests that were once in flight for longer than `hang_ms` without a byte from upstream.
+    pub hung: u64,
+}
+
+/// What the controller answers to a report. A reply can only *lower* the candidate below what the route allows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The leader's term; another one than before asks for a full row.
+    #[serde(default)]
+    pub term: u64,
+    /// Last `seq` of this VM that the leader took.
+    #[serde(default)]
+    pub ack: u64,
+    /// Time until the next report while two colors are open, ms (clamped to 50..=60 000 by the filter).
+    #[serde(default)]
+    pub report_ms: u32,
+    /// The fast rollback.
+    #[serde(default)]
+    pub caps: Vec<Cap>,
+    /// Settings per service; a service that is not listed keeps its last settings.
+    #[serde(default)]
+    pub params: Vec<Params>,
+    /// Lifts a local fuse.
+    #[serde(default)]
+    pub rearm: Vec<Rearm>,
+}
+
+/// An upper bound of the candidate's share, until the release number changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cap {
+    /// The service.
+    pub id: ServiceId,
+    /// The release it bounds; it never applies to another.
+    pub release: u32,
+    /// Largest share of the candidate.
+    pub max: Bps,
+    /// What becomes of pins to the candidate.
+    pub pins: CapPins,
+}
+
+/// Whether pins to the candidate survive a cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CapPins {
+    /// They stay.
+    Keep,
+    /// They count as void: the session goes to stable and stays there for this release.
+    Void,
+}
+
+/// Per service settings of the filter.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Params {
+    /// The service.
+    pub id: ServiceId,
+    /// The local fuse; `null` switches it off.
+    pub fuse: Option<FuseParams>,
+    /// Age without a byte from upstream from which a request counts as hung, ms.
+    pub hang_ms: u64,
+}
+
+/// The local fuse's e-CUSUM (statistics.md §11); its p1 is 0.5.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FuseParams {
+    /// Error rate that is still healthy, 0 < p0 < 0.5.
+    pub p0: f64,
+    /// Height at which it trips; mean requests between false trips are at least e^h.
+    pub h: f64,
+}
+
+/// Lifts a local fuse for some requests, never a cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rearm {
+    /// The service.
+    pub id: ServiceId,
+    /// The release.
+    pub release: u32,
+    /// Must equal the `tripped` that was reported, else it is ignored.
+    pub trip: u32,
+    /// How many candidate requests may pass before it is armed as before.
+    pub probe: u32,
+}
+
+/// The plugin's configuration (JSON): everything the filter needs before the first reply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginConfig {
+    /// Envoy cluster of the controller's report service.
+    pub cluster: String,
+    /// Mesh keys, current first; at most two, so that a rotation loses no session.
+    pub keys: Vec<MeshKey>,
+    /// Time between reports while two colors are open, ms, until a reply says otherwise.
+    #[serde(default = "default_report_ms")]
+    pub report_ms: u32,
+    /// Fuse of services without settings of their own yet; `null`: off.
+    #[serde(default = "default_fuse")]
+    pub fuse: Option<FuseParams>,
+    /// Hang threshold of services without settings of their own yet, ms.
+    #[serde(default = "default_hang_ms")]
+    pub hang_ms: u64,
+}
+
+/// One version of the mesh key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeshKey {
+    /// Its number, as in the plan's `v` part.
+    pub version: u8,
+    /// 64 hex digits.
+    pub hex: String,
+}
+
+// === impl ServiceId ===
+
+impl ServiceId {
+    /// From the first eight bytes of a UID.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        ServiceId(bytes)
+    }
+
+    /// Reads 16 lowercase hex digits.
+    pub fn parse(text: &str) -> Result<Self, NotAServiceId> {
+        let digits = text.as_bytes();
+        if digits.len() != 16 {
+            return Err(NotAServiceId);
+        }
+        let mut bytes = [0u8; 8];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            for digit in pair {
+                let value = match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    b'a'..=b'f' => digit - b'a' + 10,
+                    _ => return Err(NotAServiceId),
+                };
+                *byte = (*byte << 4) | value;
+            }
+        }
+        Ok(ServiceId(bytes))
+    }
+
+    /// The 16 ASCII characters, as hashed for the service key.
+    pub fn ascii(&self) -> [u8; 16] {
+        let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        let mut text = [0u8; 16];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            if let [high, low] = pair {
+                *high = digit(byte >> 4);
+                *low = digit(byte & 15);
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ServiceId {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ServiceId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        ServiceId::parse(&String::deserialize(from)?).map_err(de::Error::custom)
+    }
+}
+
+impl fmt::Display for NotAServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a service id is 16 lowercase hex digits")
+    }
+}
+
+impl core::error::Error for NotAServiceId {}
+
+// === impl FuseParams ===
+
+impl Default for FuseParams {
+    fn default() -> Self {
+        FuseParams { p0: 0.02, h: 24.0 }
+    }
+}
+
+// === impl MeshKey ===
+
+impl fmt::Debug for MeshKey {
+    /// A key never reaches a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MeshKey {{ version: {}, hex: <redacted> }}", self.version)
+    }
+}
+
+fn default_report_ms() -> u32 {
+    REPORT_MS
+}
+
+fn default_fuse() -> Option<FuseParams> {
+    Some(FuseParams::default())
+}
+
+fn default_hang_ms() -> u64 {
+    30_000
+}
