@@ -262,7 +262,9 @@ pub mod human_duration {
 
     /// Reads numbers each with a unit (`ms`, `s`, `m`, `h`, `d`), largest first.
     pub fn parse(text: &str) -> Result<Duration, String> {
-        let wrong = || format!("`{text}` is not a duration; write numbers with units, such as 250ms, 30s, 5m or 1h30m");
+        let wrong = || {
+            format!("`{text}` is not a duration; write numbers with units, such as 250ms, 30s, 5m or 1h30m")
+        };
         let mut rest = text;
         let mut sum = Duration::ZERO;
         while !rest.is_empty() {
@@ -319,11 +321,21 @@ pub mod percent {
 
     /// Reads a percentage with at most two decimals.
     pub fn parse(text: &str) -> Result<Bps, String> {
-        let wrong = || format!("`{text}` is not a share; write a percentage from 0% to 100% with at most two decimals, such as 5% or 0.25%");
+        let wrong = || {
+            format!(
+                "`{text}` is not a share; write a percentage from 0% to 100% with at most two decimals, such as 5% or 0.25%"
+            )
+        };
         let number = text.strip_suffix('%').ok_or_else(wrong)?.trim_end();
         let (whole, part) = number.split_once('.').unwrap_or((number, ""));
         let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        if whole.is_empty() || whole.len() > 3 || part.len() > 2 || !digits(whole) || !digits(part) || number.ends_with('.') {
+        if whole.is_empty()
+            || whole.len() > 3
+            || part.len() > 2
+            || !digits(whole)
+            || !digits(part)
+            || number.ends_with('.')
+        {
             return Err(wrong());
         }
         let bps: u16 = format!("{whole}{part:0<2}").parse().map_err(|_| wrong())?;

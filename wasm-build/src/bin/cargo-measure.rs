@@ -1,0 +1,3 @@
+//! `cargo measure`.
+
+fn main() {}
