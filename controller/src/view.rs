@@ -1,0 +1,400 @@
+//! What people and programs may know about a running controller: the one view-model behind every verb.
+//!
+//! The engine fills it, the control socket carries it as JSON, every verb renders it; so `status`, `watch`,
+//! `explain` and scripts cannot disagree. It holds facts and reasons, no layout, and nothing here decides.
+//!
+//! Times are Unix milliseconds and end in `_ms`; [`View::now_ms`] is the clock they are read against, so that
+//! rendering needs none. Evidence is in natural logarithms, as the judge keeps it.
+
+use hueshift_core::color::{Color, PerColor};
+use hueshift_core::share::Bps;
+use serde::{Deserialize, Serialize};
+
+/// Everything at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// Version of the running controller.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub started_ms: u64,
+    /// When this view was made.
+    pub now_ms: u64,
+    /// The document that it reads, as given on its command line.
+    pub file: String,
+    /// Each Envoy that it knows.
+    pub proxies: Vec<ProxyView>,
+    /// Each service, in the order of the document.
+    pub services: Vec<ServiceView>,
+    /// What a person should look at and what belongs to no single service, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// One Envoy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProxyView {
+    /// Its node id.
+    pub name: String,
+    /// Its process, if it is ours and runs.
+    pub pid: Option<u32>,
+    /// Workers that have reported since it started.
+    pub workers: u32,
+    /// When the last report came.
+    pub reported_ms: Option<u64>,
+    /// How often it was restarted after dying.
+    pub restarts: u32,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// Where Envoy serves it.
+    pub listen: String,
+    /// The stable color.
+    pub live: Color,
+    /// Where the open release stands; `Idle` without one.
+    pub phase: Phase,
+    /// Since when.
+    pub phase_since_ms: u64,
+    /// Number of the open release, or of the last one; 0 before the first.
+    pub release: u32,
+    /// Whether a person paused the open release.
+    pub paused: bool,
+    /// The current step while Progressing.
+    pub step: Option<StepView>,
+    /// What proxies are told and what they do.
+    pub plan: PlanView,
+    /// Both colors.
+    pub colors: PerColor<ColorView>,
+    /// The judge's books, while a release is judged.
+    pub evidence: Option<EvidenceView>,
+    /// Why it does not go on right now; empty when nothing is awaited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_on: Vec<Waiting>,
+    /// What would make it go on, as a sentence.
+    pub goes_on: Option<String>,
+    /// What would roll it back, as a sentence.
+    pub rolls_back: Option<String>,
+    /// Ended releases, the latest last; at most [`MAX_HISTORY`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<ReleaseRecord>,
+    /// What a person should look at, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// Most records per service in a view; the state directory keeps more.
+pub const MAX_HISTORY: usize = 20;
+
+/// Where a release stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// No release.
+    Idle,
+    /// The candidate gets its capacity and answers its first health checks.
+    Preparing,
+    /// Gates before traffic.
+    Validating,
+    /// Sessions get their pins before anything may move.
+    Marking,
+    /// For a person or a window.
+    Waiting,
+    /// The ramp.
+    Progressing,
+    /// After cutover, with a holdback on the old color as control.
+    Soaking,
+    /// The old color finishes what it has.
+    Draining,
+    /// All traffic back to the stable color.
+    RollingBack,
+}
+
+/// The step that a ramp stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepView {
+    /// From 0.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+    /// Since when this share is enforced; absent while it is not.
+    pub enforced_since_ms: Option<u64>,
+}
+
+/// What proxies are told and how many of them do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// Its number.
+    pub epoch: u64,
+    /// The candidate's share in the routes.
+    pub limit: Bps,
+    /// An upper bound that replies carry (0 after a rollback).
+    pub cap: Option<Bps>,
+    /// Envoys that sent a request of this service since the plan was written.
+    pub with_traffic: u32,
+    /// Of those, the ones that enforce it.
+    pub enforcing: u32,
+    /// Envoys without traffic of this service.
+    pub idle: u32,
+    /// Envoys whose own fuse tripped.
+    pub fuses_tripped: u32,
+}
+
+/// One color of a service. Counts are those of the open release, or since the start when there is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColorView {
+    /// What runs there, in the owner's words.
+    pub revision: String,
+    /// Whether this revision was rolled back and is not tried again by itself.
+    pub marked_bad: bool,
+    /// The share that the plan gives it.
+    pub intended: Bps,
+    /// The share of requests that it got over the last seconds; absent without traffic.
+    pub enforced: Option<f64>,
+    /// Endpoints in the document.
+    pub endpoints: u32,
+    /// Of those, the ones that accept connections.
+    pub endpoints_up: u32,
+    /// Requests completed.
+    pub requests: u64,
+    /// Of those, failures.
+    pub errors: u64,
+    /// Requests per second over the last seconds.
+    pub rate: f64,
+    /// Failed share over the last seconds; absent without traffic.
+    pub error_rate: Option<f64>,
+    /// Median time to first byte, ms.
+    pub p50_ms: Option<f64>,
+    /// 99 % quantile, ms.
+    pub p99_ms: Option<f64>,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Distinct session slots seen in this release.
+    pub sessions: u32,
+}
+
+/// The judge's books over an open release.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceView {
+    /// What the judge says.
+    pub verdict: Verdict,
+    /// ln E that the candidate is worse than acceptable.
+    pub log_e: f64,
+    /// Rollback at this ln E: ln(1/alpha).
+    pub rollback_at: f64,
+    /// Held at this ln E.
+    pub hold_at: f64,
+    /// Certificates that count for the current step; one that reaches its target is enough.
+    pub certificates: Vec<CertificateView>,
+    /// What one observation is.
+    pub unit: Unit,
+    /// Observations and failures per color.
+    pub counted: PerColor<Counted>,
+    /// Interval of the ratio of error rates, candidate to stable, valid however often one looks; none yet: absent.
+    /// No upper end: `null`.
+    pub ratio: Option<(f64, Option<f64>)>,
+    /// Candidate observations (of [`EvidenceView::unit`]) still expected before a certificate, if it stays as it is.
+    pub still_needed: Option<u64>,
+}
+
+/// What the judge says now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Not enough to say.
+    Continue,
+    /// Suspicious: keep the share, do not promote.
+    Hold,
+    /// Good enough for the current step.
+    Certified,
+    /// Condemned.
+    Rollback,
+}
+
+/// One way in which the current step may be certified.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CertificateView {
+    /// What it would prove.
+    pub claim: Claim,
+    /// ln E towards it.
+    pub log_e: f64,
+    /// Proven at this ln E.
+    pub target: f64,
+}
+
+/// What a certificate proves about the candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Claim {
+    /// Its error rate is below this many times stable's.
+    Ratio(f64),
+    /// Its error rate is below this.
+    Absolute(f64),
+}
+
+/// What the judge counts as one observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// A session, once per release.
+    Sessions,
+    /// A request.
+    Requests,
+}
+
+/// Observations of one color.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// How many.
+    pub n: u64,
+    /// Of those, failures.
+    pub errors: u64,
+}
+
+/// One reason why a release does not go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// For programs: a lowercase word with dashes that never changes its meaning, e.g. `evidence`, `min-time`,
+    /// `enforcement`, `endpoints`, `paused`, `person`.
+    pub reason: String,
+    /// For people: one lowercase line that fits "waiting for …".
+    pub text: String,
+}
+
+/// One release, as it is kept in the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseRecord {
+    /// The service.
+    pub service: String,
+    /// Its number.
+    pub release: u32,
+    /// The color on trial.
+    pub candidate: Color,
+    /// What it ran.
+    pub revision: String,
+    /// What the stable color ran.
+    pub stable_revision: String,
+    /// When it began.
+    pub started_ms: u64,
+    /// When it ended.
+    pub ended_ms: u64,
+    /// How it ended.
+    pub end: End,
+    /// Why, where it did not simply pass.
+    pub cause: Option<Cause>,
+    /// The phases it went through.
+    pub phases: Vec<PhaseTime>,
+    /// The shares it reached.
+    pub steps: Vec<StepTime>,
+    /// The judge's books at the decision.
+    pub evidence: Option<EvidenceView>,
+    /// Requests per color in this release.
+    pub requests: PerColor<Counted>,
+    /// When the candidate's first failure of the decisive run was reported.
+    pub first_bad_ms: Option<u64>,
+    /// When the rollback was decided: the very reply to a proxy carried the cap.
+    pub cap_ms: Option<u64>,
+}
+
+/// How a release ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// The candidate serves.
+    Promoted,
+    /// Stable serves on.
+    RolledBack,
+    /// Another revision took its place before it was decided.
+    Superseded,
+}
+
+/// Why a release ended without passing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// More errors than stable, beyond chance.
+    Errors,
+    /// Nothing but errors for seconds.
+    Dead,
+    /// The fuse inside the proxies tripped.
+    Fuse,
+    /// A person aborted it.
+    Aborted,
+    /// No verdict before the deadline, and the document says rollback.
+    Deadline,
+    /// The candidate's endpoints never answered.
+    NotReady,
+    /// The standby changed again.
+    Superseded,
+    /// The controller's memory of it was lost.
+    StateLost,
+}
+
+/// When a phase began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseTime {
+    /// The phase.
+    pub phase: Phase,
+    /// Its begin.
+    pub at_ms: u64,
+}
+
+/// When a share was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepTime {
+    /// The candidate's share.
+    pub share: Bps,
+    /// When it was written.
+    pub at_ms: u64,
+}
+
+// === impl ServiceView ===
+
+impl ServiceView {
+    /// The color on trial, or the standby when no release is open.
+    pub fn candidate(&self) -> Color {
+        self.live.other()
+    }
+
+    /// Whether a release is open.
+    pub fn open(&self) -> bool {
+        self.phase != Phase::Idle
+    }
+
+    /// The latest ended release.
+    pub fn last(&self) -> Option<&ReleaseRecord> {
+        self.history.last()
+    }
+}
+
+// === impl Phase ===
+
+impl Phase {
+    /// The name shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Idle => "Idle",
+            Phase::Preparing => "Preparing",
+            Phase::Validating => "Validating",
+            Phase::Marking => "Marking",
+            Phase::Waiting => "Waiting",
+            Phase::Progressing => "Progressing",
+            Phase::Soaking => "Soaking",
+            Phase::Draining => "Draining",
+            Phase::RollingBack => "RollingBack",
+        }
+    }
+}
+
+// === impl Counted ===
+
+impl Counted {
+    /// Failed share; absent without observations.
+    pub fn rate(self) -> Option<f64> {
+        (self.n > 0).then(|| self.errors as f64 / self.n as f64)
+    }
+}
