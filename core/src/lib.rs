@@ -6,5 +6,6 @@ extern crate alloc;
 
 pub mod color;
 pub mod contract;
+pub mod lottery;
 pub mod route_plan;
 pub mod share;
