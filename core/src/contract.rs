@@ -93,7 +93,8 @@ pub struct LotteryReport {
     /// Lottery slots with a first error in this release, on either color; since the ack (all after a new term).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub error_slots: Vec<u16>,
-    /// Lottery slots with a first completed request in this release, on either color; likewise.
+    /// Lottery slots whose first completed request *on the candidate* in this release was booked here; likewise. A
+    /// session that moves over at a step is a new unit of the absolute certificate, whatever it did on stable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub done_slots: Vec<u16>,
 }

@@ -6,6 +6,8 @@ extern crate alloc;
 
 pub mod color;
 pub mod contract;
+pub mod intake;
+pub mod judge;
 pub mod lottery;
 pub mod route_plan;
 pub mod share;

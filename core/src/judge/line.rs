@@ -1,0 +1,71 @@
+//! What the judge says after a tick; serialized, it is exactly one output line of `simulate`.
+
+use super::certificate::Tolerance;
+use super::verdict::Verdict;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The judge's word after a tick.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Time since the start of the analysis, ms.
+    pub t_ms: u64,
+    /// The verdict, with `certified` as `rho_max` and `p_ceiling` of the analysis ask for it.
+    pub verdict: Verdict,
+    /// Combined evidence against the candidate (natural log).
+    pub log_e: f64,
+    /// Evidence per metric.
+    pub metrics: MetricLogs,
+    /// Evidence that the split is broken; 0 if it is not tested.
+    pub log_srm: f64,
+    /// Whether the negative control ever condemned itself.
+    pub noisy: bool,
+    /// Ratios for which the candidate is certified, largest first.
+    pub certified: Vec<Tolerance>,
+    /// Rows so far, by what became of them.
+    pub rows: RowCounts,
+    /// Accepted counts so far.
+    pub counted: Counted,
+}
+
+/// Evidence per active metric; an inactive one is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetricLogs {
+    /// Errors against stable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors: Option<f64>,
+    /// Errors against the ceiling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slo: Option<f64>,
+    /// Latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<f64>,
+    /// Predictions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<f64>,
+}
+
+/// Rows by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowCounts {
+    /// Taken.
+    pub accepted: u64,
+    /// Repeated or late.
+    pub ignored: u64,
+    /// Against the rules; nothing of it was used.
+    pub malformed: u64,
+}
+
+/// Accepted counts per role.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Stable's completed requests.
+    pub blue_requests: u64,
+    /// Stable's failures.
+    pub blue_errors: u64,
+    /// The candidate's completed requests.
+    pub green_requests: u64,
+    /// The candidate's failures.
+    pub green_errors: u64,
+}
