@@ -1,0 +1,323 @@
+//! The load client: an open loop of sessions over keep-alive HTTP/1.1, without retries.
+//!
+//! *Open loop*: each request has an intended time that does not wait for earlier answers, so that a slow server
+//! cannot hide its own delay. Sessions take turns in a shuffled order, so that two requests of one session are
+//! far apart and their order at the proxy is the order of sending.
+
+use crate::chance::Chance;
+use crate::clock::now_ns;
+use crate::http::connect;
+use crate::model::{MODEL_COLOR, MODEL_REVISION, SESSION};
+use http_body_util::{BodyExt, Empty};
+use hueshift_core::color::Color;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1::SendRequest;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+/// What to send.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Envoy's listener.
+    pub target: SocketAddr,
+    /// Path of every request.
+    pub path: String,
+    /// How many sessions take turns.
+    pub sessions: u32,
+    /// Number of the first session.
+    pub first_session: u32,
+    /// Requests per second.
+    pub rate: f64,
+    /// Exponential gaps instead of equal ones.
+    pub poisson: bool,
+    /// Ends by itself after so many requests.
+    pub requests: Option<u64>,
+    /// Seed of order and gaps.
+    pub seed: u64,
+    /// A request without an answer by then is lost.
+    pub patience: Duration,
+}
+
+/// One line of the client's log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Session number.
+    pub session: u32,
+    /// When it should have been sent, Unix ns.
+    pub intended: u64,
+    /// When it was sent, Unix ns.
+    pub sent: u64,
+    /// When the answer was complete, Unix ns.
+    pub done: u64,
+    /// Status of the answer; 0: none.
+    pub status: u16,
+    /// Color of the model that answered; none: no model did.
+    pub color: Option<Color>,
+    /// Revision of that model.
+    pub revision: Option<Arc<str>>,
+    /// Why there was no answer.
+    pub problem: Option<String>,
+}
+
+/// A load under way; dropped, it stops.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+/// What can be seen of a load while it runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Glance {
+    /// Requests sent.
+    pub sent: u64,
+    /// Answers of blue.
+    pub blue: u64,
+    /// Answers of green.
+    pub green: u64,
+    /// Answers with a status of 500 or more.
+    pub bad: u64,
+    /// No answer, or one that no model gave.
+    pub lost: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    load: Load,
+    stop: AtomicBool,
+    pool: Mutex<VecDeque<SendRequest<Empty<Bytes>>>>,
+    log: Mutex<Vec<Sent>>,
+    started: AtomicU64,
+    blue: AtomicU64,
+    green: AtomicU64,
+    bad: AtomicU64,
+    lost: AtomicU64,
+    revisions: Mutex<Vec<Arc<str>>>,
+}
+
+// === impl Load ===
+
+impl Load {
+    /// A steady load of `sessions` at `rate` requests per second.
+    pub fn new(target: SocketAddr, sessions: u32, rate: f64) -> Self {
+        Load {
+            target,
+            path: "/v1/quote".to_owned(),
+            sessions,
+            first_session: 0,
+            rate,
+            poisson: false,
+            requests: None,
+            seed: 1,
+            patience: Duration::from_secs(20),
+        }
+    }
+
+    /// Ends by itself after so many requests.
+    pub fn requests(mut self, requests: u64) -> Self {
+        self.requests = Some(requests);
+        self
+    }
+
+    /// Starts sending.
+    pub fn start(self) -> Running {
+        let shared = Arc::new(Shared {
+            load: self,
+            stop: AtomicBool::new(false),
+            pool: Mutex::default(),
+            log: Mutex::default(),
+            started: AtomicU64::new(0),
+            blue: AtomicU64::new(0),
+            green: AtomicU64::new(0),
+            bad: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            revisions: Mutex::default(),
+        });
+        Running { task: tokio::spawn(run(Arc::clone(&shared))), shared }
+    }
+
+    /// Sends everything and gives the log; needs `requests`.
+    pub async fn finish(self) -> Vec<Sent> {
+        assert!(self.requests.is_some(), "a load without an end cannot be finished");
+        let mut running = self.start();
+        (&mut running.task).await.expect("the load client");
+        running.take_log()
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Sends no more, waits for open requests, gives the log.
+    pub async fn stop(mut self) -> Vec<Sent> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        (&mut self.task).await.expect("the load client");
+        self.take_log()
+    }
+
+    /// How it stands.
+    pub fn glance(&self) -> Glance {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let shared = &self.shared;
+        Glance {
+            sent: get(&shared.started),
+            blue: get(&shared.blue),
+            green: get(&shared.green),
+            bad: get(&shared.bad),
+            lost: get(&shared.lost),
+        }
+    }
+
+    /// A copy of the log so far (answered requests only).
+    pub fn log(&self) -> Vec<Sent> {
+        self.shared.log.lock().unwrap().clone()
+    }
+
+    fn take_log(&mut self) -> Vec<Sent> {
+        let mut log = std::mem::take(&mut *self.shared.log.lock().unwrap());
+        log.sort_by_key(|event| event.sent);
+        log
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.task.abort();
+    }
+}
+
+// === impl Sent ===
+
+impl Sent {
+    /// No answer, or an answer that no model gave.
+    pub fn lost(&self) -> bool {
+        self.status == 0 || self.color.is_none()
+    }
+
+    /// A model failed.
+    pub fn bad(&self) -> bool {
+        self.color.is_some() && self.status >= 500
+    }
+}
+
+async fn run(shared: Arc<Shared>) {
+    let load = &shared.load;
+    let mut chance = Chance::new(load.seed);
+    let mut order: Vec<u32> = (0..load.sessions).map(|n| load.first_session + n).collect();
+    let mut turn = order.len();
+    let (begin, begin_ns) = (Instant::now(), now_ns());
+    let mut at = 0.0;
+    let mut open = JoinSet::new();
+    for _ in 0..load.requests.unwrap_or(u64::MAX) {
+        if turn == order.len() {
+            chance.shuffle(&mut order);
+            turn = 0;
+        }
+        let session = order[turn];
+        turn += 1;
+        let offset = Duration::from_secs_f64(at);
+        at += if load.poisson { chance.exponential(1.0 / load.rate) } else { 1.0 / load.rate };
+        tokio::time::sleep_until(begin + offset).await;
+        if shared.stop.load(Ordering::Relaxed) {
+            break;
+        }
+        shared.started.fetch_add(1, Ordering::Relaxed);
+        let intended = begin_ns + u64::try_from(offset.as_nanos()).unwrap_or(u64::MAX);
+        open.spawn(one(Arc::clone(&shared), session, intended));
+        while open.try_join_next().is_some() {}
+    }
+    while open.join_next().await.is_some() {}
+}
+
+async fn one(shared: Arc<Shared>, session: u32, intended: u64) {
+    let sent = now_ns();
+    let answer = tokio::time::timeout(shared.load.patience, shared.ask(session)).await;
+    let done = now_ns();
+    let event = match answer {
+        Ok(Ok((status, color, revision))) => {
+            Sent { session, intended, sent, done, status, color, revision, problem: None }
+        }
+        Ok(Err(problem)) => Sent {
+            session,
+            intended,
+            sent,
+            done,
+            status: 0,
+            color: None,
+            revision: None,
+            problem: Some(problem),
+        },
+        Err(_) => {
+            let problem = Some("no answer in time".to_owned());
+            Sent { session, intended, sent, done, status: 0, color: None, revision: None, problem }
+        }
+    };
+    match event.color {
+        Some(Color::Blue) => shared.blue.fetch_add(1, Ordering::Relaxed),
+        Some(Color::Green) => shared.green.fetch_add(1, Ordering::Relaxed),
+        None => 0,
+    };
+    if event.bad() {
+        shared.bad.fetch_add(1, Ordering::Relaxed);
+    }
+    if event.lost() {
+        shared.lost.fetch_add(1, Ordering::Relaxed);
+    }
+    shared.log.lock().unwrap().push(event);
+}
+
+// === impl Shared ===
+
+impl Shared {
+    async fn ask(&self, session: u32) -> Result<(u16, Option<Color>, Option<Arc<str>>), String> {
+        let mut sender = self.connection().await?;
+        let request = Request::get(&self.load.path)
+            .header("host", "models.example")
+            .header(SESSION, session)
+            .body(Empty::new())
+            .map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await.map_err(|error| format!("sending: {error:?}"))?;
+        let (head, body) = response.into_parts();
+        body.collect().await.map_err(|error| format!("reading: {error:?}"))?;
+        let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let color =
+            header(MODEL_COLOR).and_then(|name| Color::BOTH.into_iter().find(|color| color.as_str() == name));
+        let revision = header(MODEL_REVISION).map(|name| self.intern(name));
+        if sender.ready().await.is_ok() {
+            self.pool.lock().unwrap().push_back(sender);
+        }
+        Ok((head.status.as_u16(), color, revision))
+    }
+
+    /// The connection that rested longest, so that all take part; a new one if none rests.
+    async fn connection(&self) -> Result<SendRequest<Empty<Bytes>>, String> {
+        loop {
+            let pooled = self.pool.lock().unwrap().pop_front();
+            match pooled {
+                Some(sender) if sender.is_closed() => {}
+                Some(sender) => return Ok(sender),
+                None => {
+                    return connect(self.load.target).await.map_err(|error| format!("connecting: {error}"));
+                }
+            }
+        }
+    }
+
+    fn intern(&self, name: &str) -> Arc<str> {
+        let mut known = self.revisions.lock().unwrap();
+        if let Some(same) = known.iter().find(|revision| &***revision == name) {
+            return Arc::clone(same);
+        }
+        let new: Arc<str> = name.into();
+        known.push(Arc::clone(&new));
+        new
+    }
+}

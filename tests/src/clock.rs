@@ -1,0 +1,26 @@
+//! One clock for every event log: Unix nanoseconds, so that logs of several processes of one machine compare.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Now, in Unix nanoseconds.
+pub fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The time from one reading to a later one; zero if they are the other way round.
+pub fn between(from_ns: u64, to_ns: u64) -> Duration {
+    Duration::from_nanos(to_ns.saturating_sub(from_ns))
+}
+
+/// Polls `check` every 20 ms until it gives a value; panics with `what` at the deadline.
+pub async fn wait_for<T>(what: &str, deadline: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = tokio::time::Instant::now() + deadline;
+    loop {
+        if let Some(value) = check().await {
+            return value;
+        }
+        assert!(tokio::time::Instant::now() < end, "waited {deadline:?} in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
