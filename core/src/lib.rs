@@ -6,8 +6,14 @@ extern crate alloc;
 
 pub mod color;
 pub mod contract;
+pub mod fuse;
+pub mod histogram;
 pub mod intake;
 pub mod judge;
+pub mod keys;
 pub mod lottery;
+#[cfg(test)]
+mod oracle;
+pub mod outcome;
 pub mod route_plan;
 pub mod share;

@@ -1,0 +1,236 @@
+//! The local fuse: an e-CUSUM per color that takes the candidate off at once when it fails hard while stable is
+//! well (statistics.md §11). It works inside one worker, without controller, and may only reduce.
+//!
+//! `s = max(s, 0) + (error ? ln(p1/p0) : ln((1-p1)/(1-p0)))`, tripped at `s >= h`: mean requests between false
+//! trips are at least e^h, which "five errors in a row" cannot promise and is slower at a half-broken candidate.
+//! The trip itself (its number, who knows of it, what it does to the limit) is the filter's business; this
+//! module only says *now*.
+
+use crate::color::{Color, PerColor};
+use crate::contract::FuseParams;
+use alloc::collections::BTreeMap;
+
+/// The error rate of a hard failure.
+const P1: f64 = 0.5;
+/// Errors of one session (lottery slot) that count while the score is above zero: one broken client is one
+/// client, so a trip needs several.
+const ERRORS_PER_SLOT: u8 = 3;
+
+/// What an error and a success add, and where it trips.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Steps {
+    up: f64,
+    down: f64,
+    h: f64,
+}
+
+/// The running score of one color.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ECusum {
+    s: f64,
+}
+
+/// The fuse of one service in one release.
+#[derive(Debug, Clone)]
+pub struct Fuse {
+    candidate: Color,
+    steps: Option<Steps>,
+    scores: PerColor<ECusum>,
+    /// Errors per slot since the color's score last left zero.
+    counted: PerColor<BTreeMap<u16, u8>>,
+    /// Candidate outcomes for which it does not trip: the controller wants to see them.
+    probe: u32,
+}
+
+// === impl Steps ===
+
+impl Steps {
+    /// `None` for parameters that mean nothing: a wrong reply must not make a fuse that trips on healthy traffic.
+    pub fn new(params: &FuseParams) -> Option<Steps> {
+        let sound = params.p0 > 0.0 && params.p0 < P1 && params.h > 0.0 && params.h.is_finite();
+        sound.then(|| Steps {
+            up: libm::log(P1 / params.p0),
+            down: libm::log((1.0 - P1) / (1.0 - params.p0)),
+            h: params.h,
+        })
+    }
+}
+
+// === impl ECusum ===
+
+impl ECusum {
+    /// Takes one outcome and returns the new score.
+    pub fn step(&mut self, steps: &Steps, error: bool) -> f64 {
+        self.s = self.s.max(0.0) + if error { steps.up } else { steps.down };
+        self.s
+    }
+}
+
+// === impl Fuse ===
+
+impl Fuse {
+    /// A fresh fuse; without parameters (or with senseless ones) it never trips.
+    pub fn new(candidate: Color, params: Option<&FuseParams>) -> Fuse {
+        Fuse {
+            candidate,
+            steps: params.and_then(Steps::new),
+            scores: PerColor::default(),
+            counted: PerColor::default(),
+            probe: 0,
+        }
+    }
+
+    /// Changes the parameters; the scores stay. Returns whether they make sense; senseless ones change nothing.
+    pub fn set_params(&mut self, params: Option<&FuseParams>) -> bool {
+        match params.map(Steps::new) {
+            None => self.steps = None,
+            Some(Some(steps)) => self.steps = Some(steps),
+            Some(None) => return false,
+        }
+        true
+    }
+
+    /// Takes the outcome of a request that drew `color` with `slot`; true if the candidate has to go now.
+    ///
+    /// True is said again with each outcome until someone acts on it.
+    pub fn observe(&mut self, color: Color, slot: u16, error: bool) -> bool {
+        let Some(steps) = self.steps else { return false };
+        if color == self.candidate {
+            self.probe = self.probe.saturating_sub(1);
+        }
+        let counted = self.counted.get_mut(color);
+        if error {
+            let errors = counted.entry(slot).or_default();
+            if *errors >= ERRORS_PER_SLOT {
+                return false;
+            }
+            *errors += 1;
+        }
+        if self.scores.get_mut(color).step(&steps, error) <= 0.0 {
+            counted.clear();
+        }
+        let stable_is_well = self.scores.get(self.candidate.other()).s < steps.h / 2.0;
+        self.probe == 0 && stable_is_well && self.scores.get(self.candidate).s >= steps.h
+    }
+
+    /// The candidate was taken off (here or by another worker), or gets another chance of `probe` outcomes:
+    /// what was counted against it is spent.
+    pub fn restart(&mut self, probe: u32) {
+        *self.scores.get_mut(self.candidate) = ECusum::default();
+        self.counted.get_mut(self.candidate).clear();
+        self.probe = probe;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARAMS: FuseParams = FuseParams { p0: 0.02, h: 24.0 };
+
+    fn fuse() -> Fuse {
+        Fuse::new(Color::Green, Some(&PARAMS))
+    }
+
+    /// The outcome number (from 1) at which `count` outcomes of the candidate, each from its own slot, trip.
+    fn trips_at(fuse: &mut Fuse, count: u16, error: impl Fn(u16) -> bool) -> Option<u16> {
+        (1..=count).find(|n| fuse.observe(Color::Green, *n, error(*n)))
+    }
+
+    #[test]
+    fn the_oracle_agrees_on_every_score_and_trip() {
+        let oracle = crate::oracle::oracle("ecusum");
+        for case in oracle["cases"].as_array().unwrap() {
+            let steps =
+                Steps::new(&FuseParams { p0: case["p0"].as_f64().unwrap(), h: case["h"].as_f64().unwrap() });
+            let steps = steps.unwrap();
+            assert!((steps.up - case["up"].as_f64().unwrap()).abs() <= 1e-9 * steps.up);
+            assert!((steps.down - case["down"].as_f64().unwrap()).abs() <= 1e-9 * -steps.down);
+            let mut score = ECusum::default();
+            let needed = (1..).find(|_| score.step(&steps, true) >= steps.h).unwrap();
+            assert_eq!(needed, case["requests_to_trip_at_100_percent"].as_u64().unwrap());
+        }
+        for sequence in oracle["sequences"].as_array().unwrap() {
+            let steps = Steps::new(&FuseParams {
+                p0: sequence["p0"].as_f64().unwrap(),
+                h: sequence["h"].as_f64().unwrap(),
+            });
+            let (steps, mut score, mut tripped) = (steps.unwrap(), ECusum::default(), None);
+            for (n, outcome) in (1u64..).zip(sequence["outcomes"].as_str().unwrap().chars()) {
+                let s = score.step(&steps, outcome == '1');
+                if s >= steps.h && tripped.is_none() {
+                    tripped = Some(n);
+                }
+                if let Some(expected) = sequence["s_after"][alloc::format!("{n}")].as_f64() {
+                    assert!((s - expected).abs() <= 1e-9 * expected.abs(), "{}: {n}", sequence["name"]);
+                }
+            }
+            assert_eq!(tripped, sequence["trips_at_request"].as_u64(), "{}", sequence["name"]);
+        }
+    }
+
+    #[test]
+    fn eight_errors_in_a_row_trip() {
+        assert_eq!(trips_at(&mut fuse(), 20, |_| true), Some(8));
+        assert_eq!(trips_at(&mut fuse(), 2000, |n| n % 50 == 0), None);
+    }
+
+    #[test]
+    fn one_failing_session_does_not_trip() {
+        let mut fuse = fuse();
+        assert!((0..1000).all(|_| !fuse.observe(Color::Green, 5, true)));
+        assert!((0..1000).all(|_| !fuse.observe(Color::Green, 6, true)));
+        assert_eq!((0..10).position(|_| fuse.observe(Color::Green, 7, true)), Some(1));
+    }
+
+    #[test]
+    fn old_errors_of_a_session_do_not_blind_the_fuse() {
+        let mut fuse = fuse();
+        for _ in 0..100 {
+            (0..9).for_each(|slot| assert!(!fuse.observe(Color::Green, slot, slot == 0)));
+        }
+        assert_eq!((0..20).position(|n| fuse.observe(Color::Green, n % 4, true)), Some(7));
+    }
+
+    #[test]
+    fn a_shared_fault_does_not_trip_and_the_candidates_own_does_once_stable_recovers() {
+        let mut fuse = fuse();
+        for slot in 0..50 {
+            assert!(!fuse.observe(Color::Blue, slot, true));
+            assert!(!fuse.observe(Color::Green, slot, true) || slot < 4);
+        }
+        let recovered = (0..1000).position(|slot| fuse.observe(Color::Blue, slot, false));
+        assert!(recovered.is_some_and(|successes| successes > 100));
+    }
+
+    #[test]
+    fn stable_never_trips() {
+        let mut fuse = fuse();
+        assert!((0..100).all(|slot| !fuse.observe(Color::Blue, slot, true)));
+    }
+
+    #[test]
+    fn a_probe_lets_its_requests_pass_and_is_then_armed_as_before() {
+        let mut fuse = fuse();
+        assert_eq!(trips_at(&mut fuse, 20, |_| true), Some(8));
+        fuse.restart(20);
+        assert_eq!(trips_at(&mut fuse, 50, |_| true), Some(20));
+        fuse.restart(10);
+        assert_eq!(trips_at(&mut fuse, 50, |_| false), None);
+        assert_eq!(trips_at(&mut fuse, 50, |_| true), Some(8));
+    }
+
+    #[test]
+    fn without_parameters_it_is_off_and_senseless_ones_are_refused() {
+        assert_eq!(trips_at(&mut Fuse::new(Color::Green, None), 100, |_| true), None);
+        let mut fuse = fuse();
+        for (p0, h) in
+            [(0.0, 24.0), (0.5, 24.0), (-1.0, 24.0), (0.02, 0.0), (0.02, f64::NAN), (f64::NAN, 1.0)]
+        {
+            assert!(!fuse.set_params(Some(&FuseParams { p0, h })));
+        }
+        assert_eq!(trips_at(&mut fuse, 20, |_| true), Some(8));
+        assert!(fuse.set_params(None));
+        assert_eq!(trips_at(&mut fuse, 20, |_| true), None);
+    }
+}
