@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// `apiVersion` of every object.
 pub const API_VERSION: &str = "hueshift.dev/v1alpha1";
+/// `kind` of the only object that the standalone home reads.
+pub const KIND: &str = "BlueGreen";
 
 /// One service that is released blue/green.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -267,6 +269,7 @@ pub mod human_duration {
         };
         let mut rest = text;
         let mut sum = Duration::ZERO;
+        let mut smallest = u64::MAX;
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
             let (number, tail) = rest.split_at(digits);
@@ -280,8 +283,14 @@ pub mod human_duration {
                 "d" => 86_400_000,
                 _ => return Err(wrong()),
             };
+            // Largest unit first, each once: `5m1h` is more likely a slip than a wish.
+            if ms >= smallest {
+                return Err(wrong());
+            }
+            smallest = ms;
             let number: u64 = number.parse().map_err(|_| wrong())?;
-            sum += Duration::from_millis(number.checked_mul(ms).ok_or_else(wrong)?);
+            let part = Duration::from_millis(number.checked_mul(ms).ok_or_else(wrong)?);
+            sum = sum.checked_add(part).ok_or_else(wrong)?;
             rest = tail;
         }
         if text.is_empty() { Err(wrong()) } else { Ok(sum) }

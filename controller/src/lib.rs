@@ -3,4 +3,6 @@
 
 pub mod api;
 pub mod control;
+pub mod document;
+pub mod text;
 pub mod view;
