@@ -6,7 +6,13 @@
 //! Times are Unix milliseconds and end in `_ms`; [`View::now_ms`] is the clock they are read against, so that
 //! rendering needs none. Evidence is in natural logarithms, as the judge keeps it.
 
+mod words;
+
+pub use self::words::{ended, goes_on, odds, percent, rolls_back};
+
 use hueshift_core::color::{Color, PerColor};
+use hueshift_core::judge::Verdict;
+use hueshift_core::judge::evidence::{Interval, Slots};
 use hueshift_core::share::Bps;
 use serde::{Deserialize, Serialize};
 
@@ -75,9 +81,11 @@ pub struct ServiceView {
     /// Why it does not go on right now; empty when nothing is awaited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting_on: Vec<Waiting>,
-    /// What would make it go on, as a sentence.
+    /// What would make it go on: [`goes_on`] of the rest.
+    #[serde(default)]
     pub goes_on: Option<String>,
-    /// What would roll it back, as a sentence.
+    /// What would roll it back: [`rolls_back`] of the rest.
+    #[serde(default)]
     pub rolls_back: Option<String>,
     /// Ended releases, the latest last; at most [`MAX_HISTORY`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -192,27 +200,14 @@ pub struct EvidenceView {
     pub certificates: Vec<CertificateView>,
     /// What one observation is.
     pub unit: Unit,
-    /// Observations and failures per color.
+    /// Requests and failures per color.
     pub counted: PerColor<Counted>,
-    /// Interval of the ratio of error rates, candidate to stable, valid however often one looks; none yet: absent.
-    /// No upper end: `null`.
-    pub ratio: Option<(f64, Option<f64>)>,
+    /// Failures per request, with the interval that holds the true rate however often one looks.
+    pub rates: PerColor<Option<Interval>>,
+    /// The candidate's distinct sessions, where sessions are the unit.
+    pub slots: Option<Slots>,
     /// Candidate observations (of [`EvidenceView::unit`]) still expected before a certificate, if it stays as it is.
     pub still_needed: Option<u64>,
-}
-
-/// What the judge says now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// Not enough to say.
-    Continue,
-    /// Suspicious: keep the share, do not promote.
-    Hold,
-    /// Good enough for the current step.
-    Certified,
-    /// Condemned.
-    Rollback,
 }
 
 /// One way in which the current step may be certified.
@@ -259,7 +254,7 @@ pub struct Counted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     /// For programs: a lowercase word with dashes that never changes its meaning, e.g. `evidence`, `min-time`,
-    /// `enforcement`, `endpoints`, `paused`, `person`.
+    /// `enforcement`, `endpoints`; `paused` and `person` mean that nothing goes on without a command.
     pub reason: String,
     /// For people: one lowercase line that fits "waiting for …".
     pub text: String,
@@ -325,13 +320,13 @@ pub enum Cause {
     /// A person aborted it.
     Aborted,
     /// No verdict before the deadline, and the document says rollback.
-    Deadline,
-    /// The candidate's endpoints never answered.
-    NotReady,
+    Inconclusive,
     /// The standby changed again.
     Superseded,
+    /// The controller was stopped on purpose.
+    Stopped,
     /// The controller's memory of it was lost.
-    StateLost,
+    Interrupted,
 }
 
 /// When a phase began.
@@ -363,6 +358,19 @@ impl ServiceView {
     /// Whether a release is open.
     pub fn open(&self) -> bool {
         self.phase != Phase::Idle
+    }
+
+    /// With the sentences that follow from its facts.
+    pub fn told(mut self) -> Self {
+        self.goes_on = goes_on(&self);
+        self.rolls_back = rolls_back(&self);
+        self
+    }
+
+    /// Whether nothing goes on without a command.
+    pub fn needs_person(&self) -> bool {
+        self.paused
+            || self.waiting_on.iter().any(|waiting| matches!(waiting.reason.as_str(), "paused" | "person"))
     }
 
     /// The latest ended release.

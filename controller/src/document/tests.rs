@@ -439,7 +439,13 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "  name: price\n  name: other\n",
         &["f.yaml:5:3: `name` is given twice; keep one of them"],
     ),
-    ("\"9003\"]", "\"9003\"", &["f.yaml:15:10: not valid YAML: illegal placement of ':' indicator; correct the syntax at or before this place"]),
+    (
+        "\"9003\"]",
+        "\"9003\"",
+        &[
+            "f.yaml:15:10: not valid YAML: illegal placement of ':' indicator; correct the syntax at or before this place",
+        ],
+    ),
     (
         "kind: BlueGreen",
         "kind: *other",

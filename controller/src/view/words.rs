@@ -1,0 +1,156 @@
+//! The sentences about a release that follow from its facts, in words that a model's owner understands.
+//!
+//! They are part of the view and not of a verb, so that every surface says the same. Evidence is told as the odds
+//! that chance alone looks this bad: e to the minus ln E bounds exactly that.
+
+use super::{Cause, Claim, End, Phase, ReleaseRecord, ServiceView, Unit};
+use hueshift_core::judge::Verdict;
+
+/// What would make the release go on.
+pub fn goes_on(service: &ServiceView) -> Option<String> {
+    let candidate = service.candidate();
+    if service.paused {
+        return Some("a person resumes it (`hueshift resume`)".to_owned());
+    }
+    Some(match service.phase {
+        Phase::Idle => return None,
+        Phase::Preparing => {
+            format!("{candidate}'s servers accept connections and every Envoy with traffic has the plan")
+        }
+        Phase::Validating => "every gate passes".to_owned(),
+        Phase::Marking => "every active session has its pin".to_owned(),
+        Phase::Waiting => "a person promotes it (`hueshift promote`) or its window opens".to_owned(),
+        Phase::Progressing => {
+            let Some(evidence) = &service.evidence else {
+                return Some("the first requests are judged".to_owned());
+            };
+            let claims: Vec<String> = evidence
+                .certificates
+                .iter()
+                .map(|certificate| claim(certificate.claim, service, evidence.unit))
+                .collect();
+            match (claims.is_empty(), evidence.verdict) {
+                (_, Verdict::Hold) => format!(
+                    "the suspicion fades: with more traffic {candidate} proves as good as {}",
+                    service.live
+                ),
+                (true, _) => "its minimum time and requests pass without suspicion".to_owned(),
+                (false, _) => format!("it is proven that {candidate} {}", claims.join(", or ")),
+            }
+        }
+        Phase::Soaking => format!(
+            "the watch after cutover ends without suspicion; {} keeps {} as control",
+            service.live,
+            service.plan.limit.rest()
+        ),
+        Phase::Draining => format!("{} has no request left, or its deadline passes", service.live),
+        Phase::RollingBack => format!("every Envoy with traffic sends everything to {}", service.live),
+    })
+}
+
+/// What would roll the release back.
+pub fn rolls_back(service: &ServiceView) -> Option<String> {
+    match service.phase {
+        Phase::Idle | Phase::RollingBack => None,
+        Phase::Draining => {
+            Some("nothing: it is decided, and the old color only finishes what it has".to_owned())
+        }
+        _ => {
+            let candidate = service.candidate();
+            let errors = match &service.evidence {
+                Some(evidence) => format!(
+                    "{candidate} fails more than {} and chance explains it at {} or less",
+                    service.live,
+                    odds(evidence.rollback_at)
+                ),
+                None => format!("{candidate} fails more than {}, beyond chance", service.live),
+            };
+            Some(format!(
+                "{errors}; nothing but errors for 3 s; the fuse in the Envoys trips; `hueshift abort`"
+            ))
+        }
+    }
+}
+
+/// How a release ended and why, as one sentence without its service.
+pub fn ended(record: &ReleaseRecord) -> String {
+    let (candidate, stable) = (record.candidate, record.candidate.other());
+    let cause = match (record.end, record.cause) {
+        (End::Promoted, _) => return "promoted: it proved as good as the model before it".to_owned(),
+        (_, Some(Cause::Errors)) => {
+            let rates = (record.requests.get(candidate).rate(), record.requests.get(stable).rate());
+            let rates = match rates {
+                (Some(bad), Some(good)) => format!("errors {} vs {}", percent(bad), percent(good)),
+                _ => "errors".to_owned(),
+            };
+            match &record.evidence {
+                Some(evidence) => format!("{rates}, odds {} of being chance", odds(evidence.log_e)),
+                None => rates,
+            }
+        }
+        (_, Some(Cause::Dead)) => {
+            format!("{candidate} answered nothing but errors for 3 s while {stable} was fine")
+        }
+        (_, Some(Cause::Fuse)) => {
+            format!("the fuse in the Envoys tripped: {candidate} failed hard while {stable} was fine")
+        }
+        (_, Some(Cause::Aborted)) => "a person aborted it".to_owned(),
+        (_, Some(Cause::Inconclusive)) => "its deadline passed without enough evidence".to_owned(),
+        (_, Some(Cause::Stopped)) => "the controller was stopped while it was open".to_owned(),
+        (_, Some(Cause::Interrupted)) => "the controller lost what it knew of it".to_owned(),
+        (_, Some(Cause::Superseded) | None) => "the standby's revision changed while it was open".to_owned(),
+    };
+    let verb = if record.end == End::Superseded { "superseded" } else { "rolled back" };
+    format!("{verb} because {cause}")
+}
+
+/// The odds that chance alone explains evidence of this ln E: `1 : 12 000`.
+pub fn odds(log_e: f64) -> String {
+    if log_e <= 0.0 {
+        return "1 : 1".to_owned();
+    }
+    // Beyond this nobody reads the figure.
+    if log_e > 20.0 {
+        return "less than 1 : 100 000 000".to_owned();
+    }
+    let exact = log_e.exp();
+    let unit = 10f64.powf((exact.log10().floor() - 1.0).max(0.0));
+    format!("1 : {}", count((exact / unit).round() * unit))
+}
+
+/// A share of one: `0.04 %`, `4.9 %`, `31 %`.
+pub fn percent(fraction: f64) -> String {
+    let value = fraction * 100.0;
+    match value {
+        0.0 => "0 %".to_owned(),
+        v if v < 0.095 => format!("{v:.2} %"),
+        v if v < 9.95 => format!("{v:.1} %"),
+        v => format!("{v:.0} %"),
+    }
+}
+
+/// Thousands apart: `12 000`.
+fn count(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn claim(claim: Claim, service: &ServiceView, unit: Unit) -> String {
+    match claim {
+        Claim::Ratio(times) => format!("fails less than {times} times as often as {}", service.live),
+        Claim::Absolute(rate) => {
+            let unit = match unit {
+                Unit::Sessions => "sessions",
+                Unit::Requests => "requests",
+            };
+            format!("fails in less than {} of {unit}", percent(rate))
+        }
+    }
+}
