@@ -15,5 +15,6 @@ pub mod lottery;
 #[cfg(test)]
 mod oracle;
 pub mod outcome;
+pub mod release;
 pub mod route_plan;
 pub mod share;

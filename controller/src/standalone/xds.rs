@@ -1,0 +1,241 @@
+//! What Envoy reads, as pure functions of document and route: bootstrap, listeners, clusters, routes, filter.
+//!
+//! Each kind of resource is a file of its own, so that a change of the split rewrites one small file and leaves
+//! listeners and connections alone. Envoy watches each file for a rename onto it: [`super::files::replace`]
+//! is the only way in. The filter comes as its own discovered resource (ECDS), so that its VM can be rebuilt
+//! (by bumping `HUESHIFT_GENERATION`) without a listener update that would drain connections.
+
+use super::layout::Layout;
+use crate::api::BlueGreen;
+use hueshift_core::color::Color;
+use hueshift_core::contract::{COLOR_HEADER, PluginConfig};
+use hueshift_core::release::Route;
+use hueshift_core::share::Bps;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// The cluster to which filters report.
+pub const REPORT_CLUSTER: &str = "hueshift-controller";
+/// Envoy's node id: the proxy's name in reports.
+pub const NODE_ID: &str = "envoy-0";
+/// The filter's name, and of the resource that configures it.
+pub const FILTER: &str = "hueshift";
+/// The file with the listeners.
+pub const LISTENERS: &str = "listeners.json";
+/// The file with the clusters.
+pub const CLUSTERS: &str = "clusters.json";
+/// The file with the filter.
+pub const FILTER_FILE: &str = "filter.json";
+
+/// The type of the filter's configuration.
+const WASM_TYPE: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+
+/// What Envoy is started with; it never changes while Envoy runs.
+pub fn bootstrap(layout: &Layout) -> Value {
+    json!({
+        "node": {"id": NODE_ID, "cluster": "hueshift"},
+        "admin": {"address": {"pipe": {"path": layout.admin_socket(), "mode": 0o600}}},
+        "dynamic_resources": {
+            "lds_config": file_source(&layout.xds(LISTENERS)),
+            "cds_config": file_source(&layout.xds(CLUSTERS)),
+        },
+    })
+}
+
+/// One listener per service.
+pub fn listeners(layout: &Layout, services: &[BlueGreen]) -> Value {
+    resources(services.iter().filter_map(|service| listener(layout, service)).collect())
+}
+
+/// Both colors of each service, and the controller.
+pub fn clusters(layout: &Layout, services: &[BlueGreen]) -> Value {
+    let mut all = vec![controller_cluster(layout)];
+    for service in services {
+        all.extend(Color::BOTH.map(|color| color_cluster(service, color)));
+    }
+    resources(all)
+}
+
+/// The routes of one service: one while idle; pin green, pin blue and the weighted default while a plan is open.
+pub fn routes(service: &str, route: &Route) -> Value {
+    let entries = match &route.plan {
+        None => vec![json!({
+            "name": service,
+            "match": {"prefix": "/"},
+            "route": action(json!({"cluster": cluster_name(service, route.stable)})),
+        })],
+        Some(plan) => {
+            let name = plan.encode();
+            let pin = |color: Color| {
+                json!({
+                    "name": name,
+                    "match": {
+                        "prefix": "/",
+                        "headers": [{"name": COLOR_HEADER, "string_match": {"exact": color.as_str()}}],
+                    },
+                    "route": action(json!({"cluster": cluster_name(service, color)})),
+                })
+            };
+            vec![
+                pin(Color::Green),
+                pin(Color::Blue),
+                json!({
+                    "name": name,
+                    "match": {"prefix": "/"},
+                    "route": action(json!({
+                        "weighted_clusters": {"clusters": weights(service, plan.stable, plan.limit)},
+                    })),
+                }),
+            ]
+        }
+    };
+    resources(vec![json!({
+        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        "name": service,
+        "virtual_hosts": [{"name": service, "domains": ["*"], "routes": entries}],
+    })])
+}
+
+/// The filter: module, VM and plugin configuration. Another `generation` rebuilds the VMs.
+pub fn filter(module: &Path, generation: u32, config: &PluginConfig) -> Result<Value, serde_json::Error> {
+    let configuration = serde_json::to_string(config)?;
+    Ok(resources(vec![json!({
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": FILTER,
+        "typed_config": {
+            "@type": WASM_TYPE,
+            "config": {
+                "name": FILTER,
+                "root_id": FILTER,
+                // A filter that fails must cost the affinity, never the answer.
+                "failure_policy": "FAIL_OPEN",
+                "vm_config": {
+                    "vm_id": FILTER,
+                    "runtime": "envoy.wasm.runtime.v8",
+                    "code": {"local": {"filename": module}},
+                    "environment_variables": {"key_values": {"HUESHIFT_GENERATION": generation.to_string()}},
+                },
+                "configuration": {
+                    "@type": "type.googleapis.com/google.protobuf.StringValue",
+                    "value": configuration,
+                },
+            },
+        },
+    })]))
+}
+
+fn listener(layout: &Layout, service: &BlueGreen) -> Option<Value> {
+    let name = &service.metadata.name;
+    let address: SocketAddr = service.spec.listen.parse().ok()?;
+    Some(json!({
+        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+        "name": name,
+        "address": socket_address(address),
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "stat_prefix": name,
+                "codec_type": "AUTO",
+                // Envoy is the edge here: it says who the client is.
+                "use_remote_address": true,
+                // The request id is the session key of clients that bring none.
+                "generate_request_id": true,
+                "rds": {"route_config_name": name, "config_source": file_source(&layout.routes(name))},
+                "http_filters": [
+                    {
+                        "name": FILTER,
+                        "config_discovery": {
+                            "config_source": file_source(&layout.xds(FILTER_FILE)),
+                            "type_urls": [WASM_TYPE],
+                        },
+                    },
+                    {
+                        "name": "envoy.filters.http.router",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                        },
+                    },
+                ],
+            },
+        }]}],
+    }))
+}
+
+fn color_cluster(service: &BlueGreen, color: Color) -> Value {
+    let name = cluster_name(&service.metadata.name, color);
+    let endpoints: Vec<Value> = service
+        .spec
+        .colors
+        .get(color)
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| endpoint.parse().ok())
+        .map(|address| json!({"endpoint": {"address": socket_address(address)}}))
+        .collect();
+    json!({
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "lb_policy": "LEAST_REQUEST",
+        // Envoy's defaults (1024) are below what streaming chats keep open; the model servers have their own limits.
+        "circuit_breakers": {"thresholds": [{
+            "max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000, "max_retries": 100,
+        }]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    })
+}
+
+fn controller_cluster(layout: &Layout) -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": REPORT_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": REPORT_CLUSTER, "endpoints": [{"lb_endpoints": [
+            {"endpoint": {"address": {"pipe": {"path": layout.report_socket()}}}},
+        ]}]},
+    })
+}
+
+/// What all routes have in common. No timeout of the whole request: models stream for minutes. A retry stays in
+/// the color that was drawn.
+fn action(mut route: Value) -> Value {
+    if let Some(fields) = route.as_object_mut() {
+        fields.insert("timeout".to_owned(), json!("0s"));
+        fields.insert(
+            "retry_policy".to_owned(),
+            json!({"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}),
+        );
+    }
+    route
+}
+
+/// Weights for requests that the filter did not see. A weight of 0 is dropped: Envoy wants a positive sum only,
+/// but an unused cluster in the list would be one more way to reach it.
+fn weights(service: &str, stable: Color, limit: Bps) -> Vec<Value> {
+    [(stable.other(), limit), (stable, limit.rest())]
+        .into_iter()
+        .filter(|(_, share)| *share > Bps::ZERO)
+        .map(|(color, share)| json!({"name": cluster_name(service, color), "weight": share.get()}))
+        .collect()
+}
+
+/// The cluster of one color.
+pub fn cluster_name(service: &str, color: Color) -> String {
+    format!("{service}-{color}")
+}
+
+fn socket_address(address: SocketAddr) -> Value {
+    json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
+}
+
+fn file_source(path: &Path) -> Value {
+    json!({"resource_api_version": "V3", "path_config_source": {"path": path}})
+}
+
+fn resources(resources: Vec<Value>) -> Value {
+    json!({"resources": resources})
+}
