@@ -4,5 +4,7 @@
 pub mod api;
 pub mod control;
 pub mod document;
+pub mod standalone;
+pub mod supervise;
 pub mod text;
 pub mod view;

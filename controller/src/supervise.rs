@@ -222,7 +222,8 @@ impl Identity {
 
     /// Whether exactly this process lives: same boot, same pid, same start time, not a zombie.
     pub fn lives(&self) -> bool {
-        self.boot == boot_id() && process_start(self.pid).is_some_and(|(started, dead)| started == self.started && !dead)
+        self.boot == boot_id()
+            && process_start(self.pid).is_some_and(|(started, dead)| started == self.started && !dead)
     }
 
     /// Ends it and what it started in its group: a request first, force after `patience`. `reap` is called
@@ -252,7 +253,8 @@ pub fn launch(args: &[std::ffi::OsString]) -> ExitCode {
         eprintln!("{LAUNCH_VERB} is for hueshift itself");
         return ExitCode::from(2);
     };
-    let argv = std::iter::once(program).chain(arguments).map(|word| word.to_string_lossy().into_owned()).collect();
+    let argv =
+        std::iter::once(program).chain(arguments).map(|word| word.to_string_lossy().into_owned()).collect();
     // Fails only if we lead a group already: then we have what we want.
     let _ = rustix::process::setsid();
     let pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -298,5 +300,7 @@ fn process_start(pid: i32) -> Option<(u64, bool)> {
 
 /// Names this boot of the machine.
 pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
 }

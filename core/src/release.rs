@@ -247,7 +247,9 @@ impl Phase {
 
     /// Whether the machine has this edge. Everything open may roll back; only what is over becomes idle.
     pub fn may_become(self, next: Phase) -> bool {
-        use Phase::{Draining, Idle, Marking, Preparing, Progressing, RollingBack, Soaking, Validating, Waiting};
+        use Phase::{
+            Draining, Idle, Marking, Preparing, Progressing, RollingBack, Soaking, Validating, Waiting,
+        };
         match (self, next) {
             (Idle, Preparing) => true,
             // A lost or rewound state finds an open route that it knows nothing about.
