@@ -15,6 +15,7 @@ pub mod lottery;
 #[cfg(test)]
 mod oracle;
 pub mod outcome;
+pub mod planner;
 pub mod release;
 pub mod route_plan;
 pub mod share;

@@ -357,14 +357,17 @@ impl State {
     /// The candidate's share that this state asks for.
     pub fn limit(&self) -> Bps {
         match self.phase {
-            Phase::Progressing { step } => {
-                let step = usize::try_from(step).unwrap_or(usize::MAX);
-                self.steps.get(step).copied().unwrap_or(Bps::ZERO)
-            }
+            Phase::Progressing { .. } => self.step_share().unwrap_or(Bps::ZERO),
             Phase::Soaking => self.holdback.rest(),
             Phase::Draining => Bps::ALL,
             _ => Bps::ZERO,
         }
+    }
+
+    /// The share of the present step, if there is such a step.
+    pub fn step_share(&self) -> Option<Bps> {
+        let Phase::Progressing { step } = self.phase else { return None };
+        self.steps.get(usize::try_from(step).ok()?).copied()
     }
 
     /// What pins mean under this state.

@@ -1,0 +1,908 @@
+//! What to do next with one service: `plan(observation, now)` names the changes, the reasons, and when to look again.
+//!
+//! Pure, total and idempotent: the same observation gives the same plan, and once its changes are made the next
+//! plan has none. So apply may die between any two of them and needs no memory of its own.
+//!
+//! Two rules shape it. **Back is always open**: [`taken_back`] is asked first, in every phase, and looks at
+//! nothing but its causes; no readiness, pause, certificate or earlier write stands before it. **Forward is never
+//! assumed**: the share rises only in [`forward`], and every branch of it that stays says what is missing.
+//!
+//! What it deliberately does not do: judge (it is told the verdict), write, or read a clock.
+
+use crate::color::{Color, PerColor};
+use crate::judge::Verdict;
+use crate::release::{Cause, Ended, Moment, Outcome, Phase, Record, Route, SavedKey, State, Step};
+use crate::share::Bps;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// How long a rollback without any traffic waits for a proxy to confirm it, ms. The route is written by then, and
+/// no request was there to prove that it is enforced.
+pub const QUIET_MS: u64 = 10_000;
+/// Most revisions that are remembered as condemned: far more than anybody tries, and still a bound.
+const MAX_CONDEMNED: usize = 64;
+/// Most transitions in one plan: a release has fewer phases in a row that wait for nothing.
+const MAX_MOVES: usize = 16;
+
+/// Everything that is known about one service at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// What was last persisted.
+    pub state: State,
+    /// What the document wishes.
+    pub wish: Wish,
+    /// The route as it is written; `None`: not written yet, or unreadable.
+    pub written: Option<Route>,
+    /// The highest (release, epoch) seen in routes, reports and records.
+    pub seen: (u32, u64),
+    /// The highest release whose record is written; 0: none.
+    pub recorded: u32,
+    /// What the judge and the rules beside it say about the open release.
+    pub judged: Option<Judged>,
+    /// Which colors accept connections *and* run the revision that the document names.
+    pub accepting: PerColor<bool>,
+    /// What the proxies do.
+    pub proxies: Proxies,
+    /// Requests in flight per color, from workers that enforce the plan.
+    pub in_flight: PerColor<u64>,
+    /// Candidate requests started at the present share.
+    pub step_requests: u64,
+    /// What people asked for, oldest first.
+    pub orders: Vec<Order>,
+    /// The controller is about to end: nothing may be left that only it can watch.
+    pub stopping: bool,
+}
+
+/// The document's words that matter here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wish {
+    /// What should run per color.
+    pub revisions: PerColor<String>,
+    /// The ramp.
+    pub steps: Vec<WishedStep>,
+    /// What lets a step advance.
+    pub advance: Advance,
+    /// Share that stays on the old color while soaking.
+    pub holdback: Bps,
+    /// Length of the soak, ms.
+    pub soak_ms: u64,
+    /// Longest wait for requests on the old color, ms.
+    pub drain_ms: u64,
+    /// Longest time at one step without a verdict, ms.
+    pub deadline_ms: u64,
+    /// What happens then.
+    pub inconclusive: Inconclusive,
+    /// Session keys.
+    pub keys: Vec<SavedKey>,
+    /// How long sessions are marked before traffic moves; only where they are kept, ms.
+    pub marking_ms: Option<u64>,
+}
+
+/// One step of the ramp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WishedStep {
+    /// The candidate's share.
+    pub share: Bps,
+    /// Shortest time at it, ms.
+    pub min_ms: u64,
+    /// Fewest candidate requests (only for [`Advance::Unsuspicious`]).
+    pub min_requests: u64,
+}
+
+/// What lets a step advance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advance {
+    /// A certificate.
+    Certified,
+    /// Minimum time and sample without suspicion.
+    Unsuspicious,
+}
+
+/// What a deadline without a verdict does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inconclusive {
+    /// Wait for a person.
+    Hold,
+    /// Go on as if certified.
+    Promote,
+    /// Take the release back.
+    Rollback,
+}
+
+/// What the judge and the plain rules beside it say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// About which release; about another one it says nothing.
+    pub release: u32,
+    /// For which share `Certified` is meant; for another one it does not count.
+    pub share: Bps,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The dead-candidate rule fired.
+    pub dead: bool,
+    /// The proxies' fuses condemn the candidate.
+    pub fuse: bool,
+}
+
+/// What the proxies with traffic do about the present epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// Envoys that sent a request of this service since the route was written.
+    pub busy: u32,
+    /// Of those, the ones whose workers all enforce the present epoch.
+    pub enforcing: u32,
+    /// Share of the requests of the last ten seconds that those carried.
+    pub enforced_share: Bps,
+}
+
+/// A person's word, numbered so that it counts once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Its number; grows.
+    pub number: u64,
+    /// What is asked.
+    pub verb: Verb,
+}
+
+/// What a person may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Try the standby's revision.
+    Release {
+        /// Also if it was condemned, or is what the live color runs.
+        force: bool,
+    },
+    /// Do not wait any longer here.
+    Promote,
+    /// Stop advancing.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Take it back.
+    Abort,
+}
+
+/// What has to be done, in this order.
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "a plan that is not applied changes nothing"]
+pub struct Plan {
+    /// The writes.
+    pub changes: Vec<Change>,
+    /// Why these, and why no others.
+    pub report: PlanReport,
+    /// Look again after this many ms even if nothing happens; `None`: only when something changes.
+    pub wake_after_ms: Option<u64>,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// The record of a finished release; written once.
+    Record(Record),
+    /// What is remembered.
+    Save(State),
+    /// What the proxies are told.
+    Route(Route),
+}
+
+/// The explanation of a plan. It is no summary of the changes.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[must_use = "an unread report is not actionable"]
+pub struct PlanReport {
+    /// Transitions, in order.
+    pub moves: Vec<Move>,
+    /// What is missing before the release goes on.
+    pub waiting_on: Vec<WaitingOn>,
+    /// What people are told about their orders.
+    pub answers: Vec<Answer>,
+}
+
+/// One transition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Move {
+    /// Of which release.
+    pub release: u32,
+    /// Where it went.
+    pub to: Phase,
+    /// The candidate's share from then on.
+    pub limit: Bps,
+    /// Why.
+    pub why: Step,
+    /// Why it is taken back, where it is.
+    pub cause: Option<Cause>,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The order's number.
+    pub number: u64,
+    /// What happens now, or why nothing does.
+    pub result: Result<Done, Refusal>,
+}
+
+/// An order that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// A release is opened.
+    Opened(u32),
+    /// The wait is over.
+    GoesOn(u32),
+    /// Advancing stopped.
+    Paused,
+    /// Advancing goes on.
+    Resumed,
+    /// The release is taken back.
+    TakesBack(u32),
+}
+
+/// An order that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// A release is open already.
+    ReleaseOpen(u32),
+    /// No release is open.
+    NothingOpen,
+    /// The standby runs what the live color runs.
+    SameRevision(String),
+    /// It was rolled back before.
+    Condemned(String),
+    /// It is already on its way back.
+    RollingBack,
+    /// The candidate takes no connections.
+    NotAccepting(Color),
+    /// Nothing is waited for that a person could skip.
+    NothingToSkip(Phase),
+    /// It is so already.
+    Already,
+}
+
+/// Why a release does not go on. Each prints as one lowercase line that fits "waiting for …".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitingOn {
+    /// The color takes no connections.
+    Endpoints(Color),
+    /// Proxies with traffic do not enforce the epoch yet.
+    Enforcement {
+        /// The epoch.
+        epoch: u64,
+        /// How many do.
+        enforcing: u32,
+        /// How many should.
+        busy: u32,
+    },
+    /// The step's minimum time.
+    MinTime(u64),
+    /// The step's minimum sample.
+    MinRequests(u64),
+    /// A certificate for this share.
+    Evidence(Bps),
+    /// The judge is suspicious.
+    Suspicion,
+    /// A person paused it.
+    Paused,
+    /// The deadline passed without a verdict.
+    Person,
+    /// Sessions are being marked.
+    Marking(u64),
+    /// The watch after cutover.
+    Soak(u64),
+    /// Requests on the old color.
+    Drain {
+        /// The old color.
+        color: Color,
+        /// How many.
+        in_flight: u64,
+    },
+    /// Idle, and the standby's revision was condemned.
+    CondemnedRevision(String),
+    /// The document changed what the live color runs; that is never acted on.
+    LiveRevision(Color),
+}
+
+/// The next plan of this service.
+pub fn plan(seen: &Observation, now_ms: u64) -> Plan {
+    let mut work = Work::begin(seen, now_ms);
+    work.catch_up_with_what_was_seen();
+    work.take_back_if_there_is_a_cause();
+    work.take_orders();
+    work.move_on_while_nothing_is_missing();
+    work.finish()
+}
+
+/// A plan in the making: the state as it will be, and what leads there.
+struct Work<'a> {
+    seen: &'a Observation,
+    now_ms: u64,
+    state: State,
+    record: Option<Record>,
+    recorded: u32,
+    report: PlanReport,
+    wake_after_ms: Option<u64>,
+}
+
+/// Where a release would go, or what keeps it.
+enum Next {
+    Go(Phase, Step),
+    Stay,
+}
+
+// === impl Work ===
+
+impl<'a> Work<'a> {
+    fn begin(seen: &'a Observation, now_ms: u64) -> Work<'a> {
+        Work {
+            seen,
+            now_ms,
+            state: seen.state.clone(),
+            record: None,
+            recorded: seen.recorded,
+            report: PlanReport::default(),
+            wake_after_ms: None,
+        }
+    }
+
+    /// A state older than the route does not know which step was certified: stable color, hold.
+    fn catch_up_with_what_was_seen(&mut self) {
+        let (release, epoch) = self.seen.seen;
+        let written = self.seen.written.as_ref();
+        let behind = self.state.release < release || self.state.epoch < epoch;
+        if !behind {
+            let no_such_step = matches!(self.state.phase, Phase::Progressing { .. }) && self.state.step_share().is_none();
+            if no_such_step {
+                self.enter_rollback(Cause::Interrupted);
+            }
+            return;
+        }
+        if let Some(route) = written {
+            self.state.live = route.stable;
+        }
+        let open = written.is_some_and(|route| route.plan.is_some());
+        self.state.release = self.state.release.max(release);
+        self.state.epoch = self.state.epoch.max(epoch);
+        // What stands in the document now was perhaps tried before: it waits for a person.
+        self.state.revisions = self.seen.wish.revisions.clone();
+        if open || self.state.phase.is_open() {
+            self.state.opened_ms = self.now_ms;
+            self.state.timeline.clear();
+            self.state.phase = Phase::Idle;
+            self.enter_rollback(Cause::Interrupted);
+        }
+    }
+
+    /// Back is always open: every cause counts in every phase, whatever else is missing.
+    fn take_back_if_there_is_a_cause(&mut self) {
+        if !self.state.phase.is_open() || self.state.phase == Phase::RollingBack {
+            return;
+        }
+        if let Some(cause) = taken_back(self.seen, &self.state, self.now_ms) {
+            self.enter_rollback(cause);
+        }
+    }
+
+    fn take_orders(&mut self) {
+        let orders: Vec<Order> =
+            self.seen.orders.iter().filter(|order| order.number > self.state.orders_done).cloned().collect();
+        for order in orders {
+            let result = self.obey(order.verb);
+            self.state.orders_done = order.number;
+            self.report.answers.push(Answer { number: order.number, result });
+        }
+    }
+
+    fn obey(&mut self, verb: Verb) -> Result<Done, Refusal> {
+        let open = self.state.phase.is_open();
+        match verb {
+            Verb::Release { force } => {
+                if open {
+                    return Err(Refusal::ReleaseOpen(self.state.release));
+                }
+                let candidate = self.state.candidate();
+                let revision = self.seen.wish.revisions.get(candidate).clone();
+                if !force && self.state.condemned.contains(&revision) {
+                    return Err(Refusal::Condemned(revision));
+                }
+                if !force && revision == *self.state.revisions.get(self.state.live) {
+                    return Err(Refusal::SameRevision(revision));
+                }
+                self.state.condemned.retain(|bad| *bad != revision);
+                // A person who starts a release wants it to run.
+                self.state.paused = false;
+                self.open(Step::Person);
+                Ok(Done::Opened(self.state.release))
+            }
+            Verb::Promote => self.promote(),
+            Verb::Pause if self.state.paused => Err(Refusal::Already),
+            Verb::Pause => {
+                self.state.paused = true;
+                Ok(Done::Paused)
+            }
+            Verb::Resume if !self.state.paused => Err(Refusal::Already),
+            Verb::Resume => {
+                self.state.paused = false;
+                Ok(Done::Resumed)
+            }
+            Verb::Abort => match self.state.phase {
+                Phase::Idle => Err(Refusal::NothingOpen),
+                Phase::RollingBack => Err(Refusal::RollingBack),
+                _ => {
+                    self.enter_rollback(Cause::Aborted);
+                    Ok(Done::TakesBack(self.state.release))
+                }
+            },
+        }
+    }
+
+    /// A person skips the wait of the present step or watch; what would send requests into the void stays refused.
+    fn promote(&mut self) -> Result<Done, Refusal> {
+        match self.state.phase {
+            Phase::Idle => Err(Refusal::NothingOpen),
+            Phase::RollingBack => Err(Refusal::RollingBack),
+            Phase::Progressing { .. } | Phase::Soaking | Phase::Marking | Phase::Waiting => {
+                let candidate = self.state.candidate();
+                if !*self.seen.accepting.get(candidate) {
+                    return Err(Refusal::NotAccepting(candidate));
+                }
+                let Some(next) = self.next_phase() else { return Err(Refusal::NothingToSkip(self.state.phase)) };
+                self.enter(next, Step::Person);
+                Ok(Done::GoesOn(self.state.release))
+            }
+            phase => Err(Refusal::NothingToSkip(phase)),
+        }
+    }
+
+    fn move_on_while_nothing_is_missing(&mut self) {
+        for _ in 0..MAX_MOVES {
+            self.report.waiting_on.clear();
+            self.wake_after_ms = None;
+            match self.forward() {
+                Next::Go(phase, why) => self.go(phase, why),
+                Next::Stay => return,
+            }
+        }
+    }
+
+    fn go(&mut self, phase: Phase, why: Step) {
+        match phase {
+            Phase::Idle => self.end(why),
+            Phase::Preparing => self.open(why),
+            phase => self.enter(phase, why),
+        }
+    }
+
+    /// Where the release goes when nothing is missing; otherwise what is.
+    fn forward(&mut self) -> Next {
+        match self.state.phase {
+            Phase::Idle => self.may_open(),
+            Phase::RollingBack => self.is_the_rollback_in_force(),
+            Phase::Draining => self.is_the_old_color_empty(),
+            Phase::Preparing => self.does_the_candidate_accept(),
+            // No gates yet: they will return their own reasons here.
+            Phase::Validating => match self.seen.wish.marking_ms {
+                Some(_) => Next::Go(Phase::Marking, Step::Ready),
+                None => Next::Go(Phase::Waiting, Step::Ready),
+            },
+            Phase::Marking => self.are_sessions_marked(),
+            Phase::Waiting => self.may_traffic_start(),
+            Phase::Progressing { step } => self.may_the_step_advance(step),
+            Phase::Soaking => self.is_the_watch_over(),
+        }
+    }
+
+    fn may_open(&mut self) -> Next {
+        let (candidate, live) = (self.state.candidate(), self.state.live);
+        let wished = self.seen.wish.revisions.get(candidate).clone();
+        if self.seen.wish.revisions.get(live) != self.state.revisions.get(live) {
+            self.report.waiting_on.push(WaitingOn::LiveRevision(live));
+        }
+        if self.seen.stopping || wished == *self.state.revisions.get(candidate) {
+            return Next::Stay;
+        }
+        if self.state.condemned.contains(&wished) {
+            self.report.waiting_on.push(WaitingOn::CondemnedRevision(wished));
+            return Next::Stay;
+        }
+        if self.state.paused {
+            self.report.waiting_on.push(WaitingOn::Paused);
+            return Next::Stay;
+        }
+        Next::Go(Phase::Preparing, Step::NewRevision)
+    }
+
+    fn does_the_candidate_accept(&mut self) -> Next {
+        if self.candidate_accepts() { Next::Go(Phase::Validating, Step::Ready) } else { Next::Stay }
+    }
+
+    fn are_sessions_marked(&mut self) -> Next {
+        let wished = self.seen.wish.marking_ms.unwrap_or(0);
+        match self.left(wished) {
+            None => Next::Go(Phase::Waiting, Step::Ready),
+            Some(left) => self.stay_for(WaitingOn::Marking(left), left),
+        }
+    }
+
+    fn may_traffic_start(&mut self) -> Next {
+        if !self.candidate_accepts() || !self.nobody_paused() {
+            return Next::Stay;
+        }
+        match self.next_phase() {
+            Some(phase) => Next::Go(phase, Step::Ready),
+            None => Next::Stay,
+        }
+    }
+
+    /// Every reason is collected, not only the first: people see all that is missing.
+    fn may_the_step_advance(&mut self, step: u32) -> Next {
+        let index = usize::try_from(step).unwrap_or(usize::MAX);
+        let wished = self.seen.wish.steps.get(index).copied();
+        let min_ms = wished.map_or(0, |step| step.min_ms);
+        let ready = [
+            self.candidate_accepts(),
+            self.nobody_paused(),
+            self.proxies_enforce(),
+            self.no_suspicion(),
+            self.time_passed(min_ms),
+        ];
+        let ready = ready.into_iter().all(|ready| ready);
+        let evidence = match self.seen.wish.advance {
+            Advance::Certified => self.certified(),
+            Advance::Unsuspicious => self.sampled(wished.map_or(0, |step| step.min_requests)),
+        };
+        let evidence = match evidence {
+            Some(why) => Some(why),
+            None => self.deadline_promotes(),
+        };
+        match (ready, evidence, self.next_phase()) {
+            (true, Some(why), Some(next)) => {
+                self.report.waiting_on.clear();
+                Next::Go(next, why)
+            }
+            _ => Next::Stay,
+        }
+    }
+
+    fn is_the_watch_over(&mut self) -> Next {
+        let ready =
+            [self.nobody_paused(), self.proxies_enforce(), self.no_suspicion(), self.candidate_accepts()];
+        let ready = ready.into_iter().all(|ready| ready);
+        match self.left(self.seen.wish.soak_ms) {
+            None if ready => Next::Go(Phase::Draining, Step::Watched),
+            None => Next::Stay,
+            Some(left) => self.stay_for(WaitingOn::Soak(left), left),
+        }
+    }
+
+    fn is_the_old_color_empty(&mut self) -> Next {
+        let color = self.state.live;
+        let in_flight = *self.seen.in_flight.get(color);
+        // Who finishes now does so without us: Envoy serves what is open.
+        if self.seen.stopping && self.is_written() {
+            return Next::Go(Phase::Idle, Step::Drained);
+        }
+        let empty = in_flight == 0 && self.in_force();
+        match self.left(self.seen.wish.drain_ms) {
+            // The route must at least be written: the deadline is about requests, not about our own writes.
+            None if self.is_written() => Next::Go(Phase::Idle, Step::Drained),
+            _ if empty => Next::Go(Phase::Idle, Step::Drained),
+            left => {
+                if in_flight > 0 {
+                    self.report.waiting_on.push(WaitingOn::Drain { color, in_flight });
+                }
+                self.wake(left.unwrap_or(QUIET_MS));
+                Next::Stay
+            }
+        }
+    }
+
+    fn is_the_rollback_in_force(&mut self) -> Next {
+        if self.in_force() { Next::Go(Phase::Idle, Step::Enforced) } else { Next::Stay }
+    }
+
+    /// The present route is written, and the proxies with traffic enforce it; without traffic, time decides.
+    fn in_force(&mut self) -> bool {
+        if !self.is_written() {
+            return false;
+        }
+        if self.seen.proxies.busy > 0 {
+            return self.proxies_enforce();
+        }
+        match self.left(QUIET_MS) {
+            None => true,
+            Some(left) => {
+                self.push_enforcement();
+                self.wake(left);
+                false
+            }
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        self.seen.written.as_ref() == Some(&self.state.route())
+    }
+
+    /// The share may rise only where requests find somebody.
+    fn candidate_accepts(&mut self) -> bool {
+        let candidate = self.state.candidate();
+        let accepts = *self.seen.accepting.get(candidate);
+        if !accepts {
+            self.report.waiting_on.push(WaitingOn::Endpoints(candidate));
+        }
+        accepts
+    }
+
+    fn nobody_paused(&mut self) -> bool {
+        if self.state.paused {
+            self.report.waiting_on.push(WaitingOn::Paused);
+        }
+        !self.state.paused
+    }
+
+    /// All Envoys that sent a request since the write, or those with 95 % of the last ten seconds' requests.
+    fn proxies_enforce(&mut self) -> bool {
+        let proxies = self.seen.proxies;
+        let most = proxies.enforced_share.get() >= 9_500;
+        let enforced = self.is_written() && proxies.busy > 0 && (proxies.enforcing >= proxies.busy || most);
+        if !enforced {
+            self.push_enforcement();
+        }
+        enforced
+    }
+
+    fn push_enforcement(&mut self) {
+        let Proxies { busy, enforcing, .. } = self.seen.proxies;
+        self.report.waiting_on.push(WaitingOn::Enforcement { epoch: self.state.epoch, enforcing, busy });
+    }
+
+    fn no_suspicion(&mut self) -> bool {
+        let suspicious = self.judged().is_some_and(|judged| judged.verdict == Verdict::Hold);
+        if suspicious {
+            self.report.waiting_on.push(WaitingOn::Suspicion);
+        }
+        !suspicious
+    }
+
+    fn time_passed(&mut self, wished_ms: u64) -> bool {
+        let left = self.left(wished_ms);
+        if let Some(left) = left {
+            self.report.waiting_on.push(WaitingOn::MinTime(left));
+            self.wake(left);
+        }
+        left.is_none()
+    }
+
+    fn certified(&mut self) -> Option<Step> {
+        let share = self.state.limit();
+        let certified = self
+            .judged()
+            .is_some_and(|judged| judged.verdict == Verdict::Certified && judged.share == share);
+        if !certified {
+            self.report.waiting_on.push(WaitingOn::Evidence(share));
+        }
+        certified.then_some(Step::Certified)
+    }
+
+    fn sampled(&mut self, wished: u64) -> Option<Step> {
+        let left = wished.saturating_sub(self.seen.step_requests);
+        if left > 0 {
+            self.report.waiting_on.push(WaitingOn::MinRequests(left));
+        }
+        (left == 0).then_some(Step::Unsuspicious)
+    }
+
+    fn deadline_promotes(&mut self) -> Option<Step> {
+        match (self.left(self.seen.wish.deadline_ms), self.seen.wish.inconclusive) {
+            (Some(left), _) => {
+                self.wake(left);
+                None
+            }
+            (None, Inconclusive::Promote) => Some(Step::Deadline),
+            (None, Inconclusive::Hold | Inconclusive::Rollback) => {
+                self.report.waiting_on.push(WaitingOn::Person);
+                None
+            }
+        }
+    }
+
+    /// The phase after this one on the way forward.
+    fn next_phase(&self) -> Option<Phase> {
+        let count = u32::try_from(self.state.steps.len()).unwrap_or(u32::MAX);
+        match self.state.phase {
+            Phase::Marking => Some(Phase::Waiting),
+            Phase::Waiting if count == 0 => Some(Phase::Soaking),
+            Phase::Waiting => Some(Phase::Progressing { step: 0 }),
+            Phase::Progressing { step } if step.saturating_add(1) < count => {
+                Some(Phase::Progressing { step: step.saturating_add(1) })
+            }
+            Phase::Progressing { .. } => Some(Phase::Soaking),
+            Phase::Soaking => Some(Phase::Draining),
+            _ => None,
+        }
+    }
+
+    fn open(&mut self, why: Step) {
+        let candidate = self.state.candidate();
+        self.state.release = self.state.release.saturating_add(1);
+        self.state.opened_ms = self.now_ms;
+        self.state.timeline.clear();
+        self.state.cause = None;
+        *self.state.revisions.get_mut(candidate) = self.seen.wish.revisions.get(candidate).clone();
+        self.state.keys = self.seen.wish.keys.clone();
+        self.state.steps = self.seen.wish.steps.iter().map(|step| step.share).collect();
+        self.state.holdback = self.seen.wish.holdback;
+        self.state.keep = self.seen.wish.marking_ms.is_some();
+        self.enter(Phase::Preparing, why);
+    }
+
+    fn enter_rollback(&mut self, cause: Cause) {
+        self.state.cause = Some(cause);
+        self.enter(Phase::RollingBack, Step::TakenBack);
+    }
+
+    /// The epoch grows with everything that a proxy would see differently.
+    fn enter(&mut self, phase: Phase, why: Step) {
+        let before = self.state.route();
+        self.state.phase = phase;
+        self.state.entered_ms = self.now_ms;
+        let after = self.state.route();
+        if after != before && after.plan.is_some() {
+            self.state.epoch = self.state.epoch.saturating_add(1);
+        }
+        let limit = self.state.limit();
+        self.state.timeline.push(Moment { at_ms: self.now_ms, phase, limit, why });
+        self.report.moves.push(Move {
+            release: self.state.release,
+            to: phase,
+            limit,
+            why,
+            cause: self.state.cause.clone(),
+        });
+    }
+
+    /// The release is over: one record, and the roles as they are now.
+    fn end(&mut self, why: Step) {
+        let candidate = self.state.candidate();
+        let outcome = match self.state.cause.clone() {
+            Some(cause) => Outcome::RolledBack(cause),
+            None => Outcome::Promoted,
+        };
+        if self.recorded < self.state.release {
+            self.recorded = self.state.release;
+            self.record = Some(self.state.record(outcome.clone(), self.now_ms));
+        }
+        let revision = self.state.revisions.get(candidate).clone();
+        match &outcome {
+            Outcome::Promoted => self.state.live = candidate,
+            Outcome::RolledBack(cause) if cause.condemns() && !self.state.condemned.contains(&revision) => {
+                self.state.condemned.push(revision.clone());
+                if self.state.condemned.len() > MAX_CONDEMNED {
+                    self.state.condemned.remove(0);
+                }
+            }
+            Outcome::RolledBack(_) => {}
+        }
+        self.state.last = Some(Ended { release: self.state.release, revision, outcome, at_ms: self.now_ms });
+        self.enter(Phase::Idle, why);
+        self.state.cause = None;
+        self.state.timeline.clear();
+    }
+
+    fn judged(&self) -> Option<Judged> {
+        self.seen.judged.filter(|judged| judged.release == self.state.release)
+    }
+
+    /// What is left of a time counted from the phase's begin; `None`: nothing.
+    fn left(&self, wished_ms: u64) -> Option<u64> {
+        let left = wished_ms.saturating_sub(self.state.elapsed_ms(self.now_ms));
+        (left > 0).then_some(left)
+    }
+
+    fn stay_for(&mut self, reason: WaitingOn, left_ms: u64) -> Next {
+        self.report.waiting_on.push(reason);
+        self.wake(left_ms);
+        Next::Stay
+    }
+
+    fn wake(&mut self, after_ms: u64) {
+        self.wake_after_ms = Some(self.wake_after_ms.map_or(after_ms, |earlier| earlier.min(after_ms)));
+    }
+
+    /// What was decided, as writes: what happened first, then what is remembered, then what proxies are told.
+    fn finish(self) -> Plan {
+        let mut changes = Vec::new();
+        changes.extend(self.record.map(Change::Record));
+        let route = self.state.route();
+        if self.state != self.seen.state {
+            changes.push(Change::Save(self.state));
+        }
+        if self.seen.written.as_ref() != Some(&route) {
+            changes.push(Change::Route(route));
+        }
+        Plan { changes, report: self.report, wake_after_ms: self.wake_after_ms }
+    }
+}
+
+/// Why the open release must go back, if it must. Facts and people's wishes, nothing that could delay it.
+fn taken_back(seen: &Observation, state: &State, now_ms: u64) -> Option<Cause> {
+    let judged = seen.judged.filter(|judged| judged.release == state.release);
+    if let Some(judged) = judged {
+        if judged.dead {
+            return Some(Cause::Dead);
+        }
+        if judged.fuse {
+            return Some(Cause::Fuse);
+        }
+        if judged.verdict == Verdict::Rollback {
+            return Some(Cause::Verdict);
+        }
+    }
+    if seen.wish.revisions.get(state.candidate()) != state.revisions.get(state.candidate()) {
+        return Some(Cause::Superseded);
+    }
+    // Draining is over but for its last requests: that end is the promotion.
+    if seen.stopping && state.phase != Phase::Draining {
+        return Some(Cause::Stopped);
+    }
+    let late = matches!(state.phase, Phase::Progressing { .. })
+        && state.elapsed_ms(now_ms) >= seen.wish.deadline_ms
+        && seen.wish.inconclusive == Inconclusive::Rollback
+        && !judged.is_some_and(|judged| judged.verdict == Verdict::Certified);
+    late.then_some(Cause::Inconclusive)
+}
+
+// === impl WaitingOn ===
+
+impl WaitingOn {
+    /// For programs: a word that never changes its meaning.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            WaitingOn::Endpoints(_) => "endpoints",
+            WaitingOn::Enforcement { .. } => "enforcement",
+            WaitingOn::MinTime(_) => "min-time",
+            WaitingOn::MinRequests(_) => "min-requests",
+            WaitingOn::Evidence(_) => "evidence",
+            WaitingOn::Suspicion => "suspicion",
+            WaitingOn::Paused => "paused",
+            WaitingOn::Person => "person",
+            WaitingOn::Marking(_) => "marking",
+            WaitingOn::Soak(_) => "soak",
+            WaitingOn::Drain { .. } => "drain",
+            WaitingOn::CondemnedRevision(_) => "condemned-revision",
+            WaitingOn::LiveRevision(_) => "live-revision",
+        }
+    }
+}
+
+impl fmt::Display for WaitingOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |ms: &u64| ms.div_ceil(1_000);
+        match self {
+            WaitingOn::Endpoints(color) => {
+                write!(f, "{color} to accept connections with the document's revision")
+            }
+            WaitingOn::Enforcement { epoch, busy: 0, .. } => {
+                write!(f, "a request that shows that epoch {epoch} is enforced")
+            }
+            WaitingOn::Enforcement { epoch, enforcing, busy } => {
+                write!(f, "all Envoys with traffic to enforce epoch {epoch} ({enforcing} of {busy} do)")
+            }
+            WaitingOn::MinTime(left) => write!(f, "the step's minimum time ({} s left)", seconds(left)),
+            WaitingOn::MinRequests(left) => write!(f, "{left} more candidate requests"),
+            WaitingOn::Evidence(share) => write!(f, "evidence that certifies the candidate at {share}"),
+            WaitingOn::Suspicion => f.write_str("the judge's suspicion to clear"),
+            WaitingOn::Paused => f.write_str("a person to resume it"),
+            WaitingOn::Person => f.write_str("a person: the step's deadline passed without a verdict"),
+            WaitingOn::Marking(left) => write!(f, "running sessions to be marked ({} s left)", seconds(left)),
+            WaitingOn::Soak(left) => write!(f, "the watch after cutover ({} s left)", seconds(left)),
+            WaitingOn::Drain { color, in_flight } => {
+                write!(f, "{in_flight} requests in flight on {color}")
+            }
+            WaitingOn::CondemnedRevision(revision) => {
+                write!(f, "a person: revision {revision} was rolled back and is not tried again by itself")
+            }
+            WaitingOn::LiveRevision(color) => {
+                write!(f, "a person: the document changed the revision of {color}, which is live; release on the other color instead")
+            }
+        }
+    }
+}
