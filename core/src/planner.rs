@@ -128,6 +128,8 @@ pub struct Judged {
 /// What the proxies with traffic do about the present epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Proxies {
+    /// Which epoch this is about; about another one it says nothing.
+    pub epoch: u64,
     /// Envoys that sent a request of this service since the route was written.
     pub busy: u32,
     /// Of those, the ones whose workers all enforce the present epoch.
@@ -254,6 +256,8 @@ pub enum Refusal {
     NotAccepting(Color),
     /// Nothing is waited for that a person could skip.
     NothingToSkip(Phase),
+    /// The controller is about to end.
+    Stopping,
     /// It is so already.
     Already,
 }
@@ -349,7 +353,8 @@ impl<'a> Work<'a> {
         let written = self.seen.written.as_ref();
         let behind = self.state.release < release || self.state.epoch < epoch;
         if !behind {
-            let no_such_step = matches!(self.state.phase, Phase::Progressing { .. }) && self.state.step_share().is_none();
+            let no_such_step =
+                matches!(self.state.phase, Phase::Progressing { .. }) && self.state.step_share().is_none();
             if no_such_step {
                 self.enter_rollback(Cause::Interrupted);
             }
@@ -398,6 +403,9 @@ impl<'a> Work<'a> {
                 if open {
                     return Err(Refusal::ReleaseOpen(self.state.release));
                 }
+                if self.seen.stopping {
+                    return Err(Refusal::Stopping);
+                }
                 let candidate = self.state.candidate();
                 let revision = self.seen.wish.revisions.get(candidate).clone();
                 if !force && self.state.condemned.contains(&revision) {
@@ -444,7 +452,9 @@ impl<'a> Work<'a> {
                 if !*self.seen.accepting.get(candidate) {
                     return Err(Refusal::NotAccepting(candidate));
                 }
-                let Some(next) = self.next_phase() else { return Err(Refusal::NothingToSkip(self.state.phase)) };
+                let Some(next) = self.next_phase() else {
+                    return Err(Refusal::NothingToSkip(self.state.phase));
+                };
                 self.enter(next, Step::Person);
                 Ok(Done::GoesOn(self.state.release))
             }
@@ -604,7 +614,7 @@ impl<'a> Work<'a> {
         if !self.is_written() {
             return false;
         }
-        if self.seen.proxies.busy > 0 {
+        if self.proxies().busy > 0 {
             return self.proxies_enforce();
         }
         match self.left(QUIET_MS) {
@@ -640,7 +650,7 @@ impl<'a> Work<'a> {
 
     /// All Envoys that sent a request since the write, or those with 95 % of the last ten seconds' requests.
     fn proxies_enforce(&mut self) -> bool {
-        let proxies = self.seen.proxies;
+        let proxies = self.proxies();
         let most = proxies.enforced_share.get() >= 9_500;
         let enforced = self.is_written() && proxies.busy > 0 && (proxies.enforcing >= proxies.busy || most);
         if !enforced {
@@ -650,7 +660,7 @@ impl<'a> Work<'a> {
     }
 
     fn push_enforcement(&mut self) {
-        let Proxies { busy, enforcing, .. } = self.seen.proxies;
+        let Proxies { busy, enforcing, .. } = self.proxies();
         self.report.waiting_on.push(WaitingOn::Enforcement { epoch: self.state.epoch, enforcing, busy });
     }
 
@@ -673,9 +683,8 @@ impl<'a> Work<'a> {
 
     fn certified(&mut self) -> Option<Step> {
         let share = self.state.limit();
-        let certified = self
-            .judged()
-            .is_some_and(|judged| judged.verdict == Verdict::Certified && judged.share == share);
+        let certified =
+            self.judged().is_some_and(|judged| judged.verdict == Verdict::Certified && judged.share == share);
         if !certified {
             self.report.waiting_on.push(WaitingOn::Evidence(share));
         }
@@ -785,6 +794,10 @@ impl<'a> Work<'a> {
         self.enter(Phase::Idle, why);
         self.state.cause = None;
         self.state.timeline.clear();
+    }
+
+    fn proxies(&self) -> Proxies {
+        if self.seen.proxies.epoch == self.state.epoch { self.seen.proxies } else { Proxies::default() }
     }
 
     fn judged(&self) -> Option<Judged> {
@@ -901,7 +914,10 @@ impl fmt::Display for WaitingOn {
                 write!(f, "a person: revision {revision} was rolled back and is not tried again by itself")
             }
             WaitingOn::LiveRevision(color) => {
-                write!(f, "a person: the document changed the revision of {color}, which is live; release on the other color instead")
+                write!(
+                    f,
+                    "a person: the document changed the revision of {color}, which is live; release on the other color instead"
+                )
             }
         }
     }
