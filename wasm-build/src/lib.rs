@@ -8,5 +8,6 @@
 pub mod compile;
 pub mod inspect;
 pub mod problem;
+pub mod ready;
 pub mod tools;
 pub mod workspace;

@@ -1,3 +1,14 @@
-//! `cargo demo`.
+//! `cargo demo [--fast] [--keep]`: builds what is missing and starts the demo.
 
-fn main() {}
+use hueshift_wasm_build::{problem, ready};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // A question needs nothing built but the program that answers it.
+    let asks = arguments.iter().any(|argument| argument == "--help" || argument == "-h");
+    match if asks { ready::programs().map(|()| None) } else { ready::all().map(Some) } {
+        Ok(ready) => ready::hand_over("hueshift-demo", ready.as_ref(), &arguments),
+        Err(problem) => problem::exit(Err(problem)),
+    }
+}
