@@ -9,5 +9,6 @@ pub mod compile;
 pub mod inspect;
 pub mod problem;
 pub mod ready;
+pub mod steps;
 pub mod tools;
 pub mod workspace;

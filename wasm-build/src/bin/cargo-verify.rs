@@ -1,3 +1,111 @@
-//! `cargo verify`.
+//! `cargo verify [--quick | --full]`: everything that must hold before a change lands, real Envoy included.
 
-fn main() {}
+use hueshift_wasm_build::problem::{Outcome, exit};
+use hueshift_wasm_build::ready;
+use hueshift_wasm_build::steps::Steps;
+use hueshift_wasm_build::workspace::cargo;
+use hueshift_wasm_build::{compile, inspect, tools};
+use std::process::{Command, ExitCode, Stdio};
+
+const USAGE: &str = "\
+Usage: cargo verify [--quick | --full]
+
+Format, lints (host and module), unit and property tests, core without a standard library, the module's build and
+inspection, end-to-end tests against a real Envoy, documentation without warnings. Logs: target/verify/.
+
+  --quick   without the end-to-end tests
+  --full    with all repetitions of the end-to-end tests (an hour rather than minutes)";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Quick,
+    Usual,
+    Full,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        [] => exit(verify(Extent::Usual)),
+        ["--quick"] => exit(verify(Extent::Quick)),
+        ["--full"] => exit(verify(Extent::Full)),
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        [argument, ..] => {
+            eprintln!("error: `{argument}` is not understood here\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn verify(extent: Extent) -> Outcome {
+    let mut steps = Steps::new()?;
+    steps.run("format", &mut cargo(["fmt", "--all", "--check"]));
+    steps.run(
+        "lints, host",
+        &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+    );
+    steps.run("lints, module", &mut for_wasm(["clippy", "--", "-D", "warnings"]));
+    steps.run(
+        "core without a standard library",
+        &mut cargo(["build", "--package", "hueshift-core", "--target", "x86_64-unknown-none", "--locked"]),
+    );
+    steps.run(
+        "unit and property tests",
+        &mut cargo(["test", "--workspace", "--exclude", "hueshift-tests", "--locked"]),
+    );
+    steps
+        .run("checker's own tests", &mut cargo(["test", "--package", "hueshift-tests", "--lib", "--locked"]));
+    steps.run(
+        "documentation",
+        cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
+    );
+    steps.call("module, build", compile::run);
+    steps.call("module, inspection", inspect::run);
+    match has_deny() {
+        true => steps.run("licenses and sources", &mut cargo(["deny", "--locked", "check"])),
+        false => steps.leave_out("licenses and sources", "cargo-deny is not installed"),
+    }
+    if extent == Extent::Quick {
+        steps.leave_out("end-to-end tests against a real Envoy", "because of --quick");
+        return steps.finish();
+    }
+    steps.call("Envoy", tools::envoy);
+    if let Some(ready) = steps.call("programs", ready::all) {
+        let mut tests = cargo([
+            "test",
+            "--package",
+            "hueshift-tests",
+            "--test",
+            "*",
+            "--locked",
+            "--",
+            "--test-threads",
+            "1",
+        ]);
+        ready.name_in(&mut tests);
+        tests.env("RUST_BACKTRACE", "0");
+        if extent == Extent::Full {
+            tests.env("HUESHIFT_FULL", "1");
+        }
+        steps.run("end-to-end tests against a real Envoy", &mut tests);
+    }
+    steps.finish()
+}
+
+fn for_wasm<const N: usize>(words: [&str; N]) -> Command {
+    let mut words = words.into_iter();
+    let mut command = cargo([words.next().unwrap_or("check")]);
+    command
+        .args(["--package", "hueshift-filter", "--target", "wasm32-unknown-unknown", "--locked"])
+        .args(words);
+    command
+}
+
+fn has_deny() -> bool {
+    let mut question = cargo(["deny", "--version"]);
+    question.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}

@@ -121,7 +121,7 @@ impl Demo {
     }
 
     async fn release(&mut self, revision: &str, candidate: Color, then: impl Fn(&Model)) {
-        let number = self.services[0].stories.len() as u32 + 1;
+        let number = self.services.first().map_or(0, |service| service.stories.len() as u32) + 1;
         for service in &mut self.services {
             let model = service.models.get(candidate);
             model.deploy(revision);

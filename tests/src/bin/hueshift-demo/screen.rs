@@ -4,8 +4,9 @@
 //! in their own color; good and bad are words and marks, never blue or green.
 
 use crate::plot::{Claim, Pace};
-use hueshift::view::{Cause, End, Phase, ReleaseRecord, ServiceView, Verdict};
+use hueshift::view::{Cause, End, Phase, ReleaseRecord, ServiceView};
 use hueshift_core::color::Color;
+use hueshift_core::judge::Verdict;
 use hueshift_tests::checker::{Findings, Rescue};
 use std::io::{IsTerminal, Write, stdout};
 use std::net::SocketAddr;
@@ -263,17 +264,16 @@ fn state(row: &Row) -> String {
     }
 }
 
-fn cause(cause: Option<Cause>) -> &'static str {
+/// The causes that the demo can meet in words, the others by their name in the status.
+fn cause(cause: Option<Cause>) -> String {
     match cause {
-        Some(Cause::Errors) => "more errors than stable, beyond chance",
-        Some(Cause::Dead) => "nothing but errors",
-        Some(Cause::Fuse) => "the fuse in Envoy tripped",
-        Some(Cause::Aborted) => "aborted",
-        Some(Cause::Deadline) => "deadline",
-        Some(Cause::NotReady) => "never ready",
-        Some(Cause::Superseded) => "superseded",
-        Some(Cause::StateLost) => "state lost",
-        None => "no cause given",
+        Some(Cause::Errors) => "more errors than stable, beyond chance".to_owned(),
+        Some(Cause::Dead) => "nothing but errors".to_owned(),
+        Some(Cause::Fuse) => "the fuse in Envoy tripped".to_owned(),
+        Some(other) => {
+            serde_json::to_value(other).ok().and_then(|v| Some(v.as_str()?.to_owned())).unwrap_or_default()
+        }
+        None => "no cause given".to_owned(),
     }
 }
 
