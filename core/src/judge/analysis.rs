@@ -218,6 +218,11 @@ impl Analysis {
         }
     }
 
+    /// A metric's weight before it is renormalised; 0 if it has none.
+    pub fn weight(&self, metric: Metric) -> f64 {
+        self.weights.get(metric.as_str()).copied().unwrap_or(0.0)
+    }
+
     /// Refuses values for which the tests would not be what they claim.
     pub fn check(&self) -> Result<(), AnalysisError> {
         let between = |x: f64, low: f64, high: f64| x > low && x < high;
@@ -254,7 +259,7 @@ impl Analysis {
             if matches!(metric, Metric::Latency | Metric::Predictions) {
                 return Err(AnalysisError::MetricNotJudged(*metric));
             }
-            if !self.weights.get(metric.as_str()).is_some_and(|w| *w > 0.0) {
+            if self.weight(*metric) <= 0.0 {
                 return Err(AnalysisError::NoWeight(*metric));
             }
         }

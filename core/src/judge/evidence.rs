@@ -2,6 +2,7 @@
 
 use super::certificate::Tolerance;
 use super::line::{Counted, MetricLogs};
+use super::math::rate_interval;
 use super::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,19 @@ pub struct Progress<T> {
     pub highest: f64,
     /// The evidence that it needs.
     pub certified_at: f64,
+}
+
+// === impl Interval ===
+
+impl Interval {
+    /// The rate of `errors` in `n`; `None` without a request.
+    pub(super) fn of(errors: u64, n: u64, alpha: f64) -> Option<Interval> {
+        if n == 0 {
+            return None;
+        }
+        let (lower, upper) = rate_interval(errors, n, alpha, (0.5, 0.5));
+        Some(Interval { rate: errors as f64 / n as f64, lower, upper })
+    }
 }
 
 // === impl Progress ===

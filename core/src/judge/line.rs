@@ -1,7 +1,8 @@
 //! What the judge says after a tick; serialized, it is exactly one output line of `simulate`.
 
+use super::analysis::{Analysis, Metric};
 use super::certificate::Tolerance;
-use super::verdict::Verdict;
+use super::verdict::{Verdict, average};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -68,4 +69,24 @@ pub struct Counted {
     pub green_requests: u64,
     /// The candidate's failures.
     pub green_errors: u64,
+}
+
+// === impl MetricLogs ===
+
+impl MetricLogs {
+    /// The weighted average of the active metrics' evidence.
+    pub fn combine(&self, analysis: &Analysis) -> f64 {
+        let active = Metric::ALL.into_iter().filter(|metric| analysis.metrics.contains(metric));
+        average(active.filter_map(|metric| Some((analysis.weight(metric), self.get(metric)?))))
+    }
+
+    /// The evidence of a metric.
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        match metric {
+            Metric::Errors => self.errors,
+            Metric::Slo => self.slo,
+            Metric::Latency => self.latency,
+            Metric::Predictions => self.predictions,
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The four verdicts and the order in which they are decided.
 
+use super::math::lse;
 use core::fmt;
+use libm::log;
 use serde::{Deserialize, Serialize};
 
 /// What the evidence allows.
@@ -15,6 +17,24 @@ pub enum Verdict {
     Certified,
     /// Condemned; latched.
     Rollback,
+}
+
+/// The weighted average of pieces of evidence (weight, log E), weights renormalised. It is right under any
+/// dependence between them; their product would not be. Of nothing: 0.
+pub fn average(evidence: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    let total: f64 = evidence.clone().map(|(weight, _)| weight).sum();
+    if total > 0.0 { lse(evidence.map(|(weight, log_e)| log(weight / total) + log_e)) } else { 0.0 }
+}
+
+/// What evidence alone says: rollback from 1/alpha on, hold from `hold_at` on.
+pub fn zone(log_e: f64, alpha: f64, hold_at: f64) -> Verdict {
+    if log_e >= log(1.0 / alpha) {
+        Verdict::Rollback
+    } else if log_e >= log(hold_at) {
+        Verdict::Hold
+    } else {
+        Verdict::Continue
+    }
 }
 
 /// What a verdict is decided from.

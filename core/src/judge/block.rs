@@ -1,0 +1,127 @@
+//! Strata and blocks: what is compared with what.
+//!
+//! A stratum is one Envoy in one lottery; counts of different strata are never pooled, because two healthy proxies
+//! with unequal splits and error rates would condemn each other. A block is what a stratum gathered since its last
+//! one. When it closes depends on counts of requests and on time, never on errors.
+
+use super::analysis::{Analysis, SplitMode};
+use super::ratio::share_of;
+use super::tally::Delta;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// One Envoy in one lottery; its order is that of all sums.
+pub type Stratum = (String, u64);
+
+/// The open blocks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Blocks {
+    #[serde(with = "pairs")]
+    open: BTreeMap<Stratum, Block>,
+}
+
+/// What a stratum gathered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Block {
+    opened_ms: u64,
+    split: f64,
+    /// Stable.
+    pub blue: Count,
+    /// The candidate.
+    pub green: Count,
+    /// The negative control, contained in `blue`.
+    pub control: Count,
+}
+
+/// Requests and errors of one role.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Requests.
+    pub n: u64,
+    /// Errors.
+    pub errors: u64,
+}
+
+// === impl Blocks ===
+
+impl Blocks {
+    /// Adds a difference to the stratum's block; a difference without any count opens none.
+    pub fn add(&mut self, t_ms: u64, stratum: Stratum, split: f64, delta: &Delta) {
+        let news = [&delta.blue, &delta.green].into_iter().any(|side| {
+            side.n > 0 || side.requests > 0 || !side.latency.is_empty() || !side.predictions.is_empty()
+        });
+        let fresh = || Block {
+            opened_ms: t_ms,
+            split,
+            blue: Count::default(),
+            green: Count::default(),
+            control: Count::default(),
+        };
+        let block = match self.open.get_mut(&stratum) {
+            Some(block) => block,
+            None if news => self.open.entry(stratum).or_insert_with(fresh),
+            None => return,
+        };
+        for (count, side) in [
+            (&mut block.blue, &delta.blue),
+            (&mut block.green, &delta.green),
+            (&mut block.control, &delta.control),
+        ] {
+            count.n = count.n.saturating_add(side.n);
+            count.errors = count.errors.saturating_add(side.errors);
+        }
+    }
+
+    /// Takes out the blocks that close at `t_ms`, in the order of their strata.
+    pub fn close(&mut self, t_ms: u64, analysis: &Analysis) -> Vec<(Stratum, Block)> {
+        if !self.open.values().any(|block| block.closes(t_ms, analysis)) {
+            return Vec::new();
+        }
+        self.open.extract_if(.., |_, block| block.closes(t_ms, analysis)).collect()
+    }
+}
+
+// === impl Block ===
+
+impl Block {
+    /// The candidate's share of the block.
+    pub fn share(&self, mode: SplitMode) -> f64 {
+        match mode {
+            SplitMode::Configured => self.split,
+            SplitMode::Realised => share_of(self.green.n, self.blue.n),
+        }
+    }
+
+    fn closes(&self, t_ms: u64, analysis: &Analysis) -> bool {
+        let age = t_ms.saturating_sub(self.opened_ms);
+        analysis.split_mode == SplitMode::Configured
+            || (self.green.n >= analysis.min_green && self.blue.n >= analysis.min_blue)
+            || (age >= analysis.merge_ms && self.green.n > 0 && self.blue.n > 0)
+            || age >= analysis.max_block_ms
+    }
+}
+
+/// A map whose keys are no text, as a list of pairs: JSON has only text keys.
+pub(super) mod pairs {
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(in super::super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(in super::super) fn deserialize<'de, K, V, D>(from: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(from)?.into_iter().collect())
+    }
+}

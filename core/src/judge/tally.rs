@@ -1,0 +1,204 @@
+//! Rows to differences: which rows count, and what is new in them.
+//!
+//! Rows are cumulative, so a lost row is healed by the next, and a repeated one adds nothing. A row that is refused
+//! changes nothing at all, its `seq` included.
+
+use super::line::RowCounts;
+use super::row::{Row, Side};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+/// The last accepted counters of every (proxy, incarnation, epoch).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    proxies: BTreeMap<String, Proxy>,
+    counts: RowCounts,
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Taken; this is new.
+    Accepted(Box<Delta>),
+    /// Repeated or late.
+    Ignored,
+    /// Against the rules.
+    Malformed,
+}
+
+/// What a row adds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Delta {
+    /// Stable.
+    pub blue: SideDelta,
+    /// The candidate.
+    pub green: SideDelta,
+    /// The negative control, contained in `blue`.
+    pub control: SideDelta,
+}
+
+/// What a row adds to one role.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SideDelta {
+    /// What blocks count: starts where the side has them, else completed requests.
+    pub n: u64,
+    /// Completed requests.
+    pub requests: u64,
+    /// Of those, failures.
+    pub errors: u64,
+    /// New latency counts.
+    pub latency: BTreeMap<i32, u64>,
+    /// New prediction counts.
+    pub predictions: BTreeMap<i32, u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Proxy {
+    /// The highest accepted; counters of older ones can never be asked for again and are dropped.
+    incarnation: u64,
+    epochs: BTreeMap<u64, Epoch>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Epoch {
+    /// Constant per (proxy, epoch), whatever the incarnation.
+    split: f64,
+    /// Of the proxy's incarnation; `None` until it reported this epoch.
+    last: Option<Last>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Last {
+    seq: u64,
+    blue: Counters,
+    green: Counters,
+    control: Counters,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Counters {
+    requests: i64,
+    errors: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<i64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    latency: BTreeMap<i32, i64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    predictions: BTreeMap<i32, i64>,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Takes a row by the rules of the world format.
+    pub fn take(&mut self, row: &Row) -> Outcome {
+        let outcome = self.try_take(row);
+        let count = match outcome {
+            Outcome::Accepted(_) => &mut self.counts.accepted,
+            Outcome::Ignored => &mut self.counts.ignored,
+            Outcome::Malformed => &mut self.counts.malformed,
+        };
+        *count = count.saturating_add(1);
+        outcome
+    }
+
+    /// Rows so far, by what became of them.
+    pub fn counts(&self) -> RowCounts {
+        self.counts
+    }
+
+    /// Forgets histograms: after a restore they are only a baseline, which the next row sets.
+    pub(super) fn forget_histograms(&mut self) {
+        for epoch in self.proxies.values_mut().flat_map(|proxy| proxy.epochs.values_mut()) {
+            for side in
+                epoch.last.iter_mut().flat_map(|last| [&mut last.blue, &mut last.green, &mut last.control])
+            {
+                side.latency.clear();
+                side.predictions.clear();
+            }
+        }
+    }
+
+    fn try_take(&mut self, row: &Row) -> Outcome {
+        let proxy = self.proxies.get(&row.proxy);
+        let epoch = proxy.and_then(|p| p.epochs.get(&row.epoch));
+        let incarnation = proxy.map_or(0, |p| p.incarnation);
+        let last = epoch.filter(|_| row.incarnation == incarnation).and_then(|e| e.last.as_ref());
+        if row.incarnation < incarnation || last.is_some_and(|last| row.seq <= last.seq) {
+            return Outcome::Ignored;
+        }
+        if !(0.0..=1.0).contains(&row.split) || epoch.is_some_and(|e| e.split != row.split) {
+            return Outcome::Malformed;
+        }
+        let sides = (
+            Counters::advance(last.map(|l| &l.blue), row.blue.as_ref()),
+            Counters::advance(last.map(|l| &l.green), row.green.as_ref()),
+            Counters::advance(last.map(|l| &l.control), row.control.as_ref()),
+        );
+        let (Some((blue, blue_new)), Some((green, green_new)), Some((control, control_new))) = sides else {
+            return Outcome::Malformed;
+        };
+        if control_new.requests > blue_new.requests || control_new.errors > blue_new.errors {
+            return Outcome::Malformed;
+        }
+        self.remember(row, Last { seq: row.seq, blue, green, control });
+        Outcome::Accepted(Box::new(Delta { blue: blue_new, green: green_new, control: control_new }))
+    }
+
+    fn remember(&mut self, row: &Row, last: Last) {
+        let proxy = self.proxies.entry(row.proxy.clone()).or_default();
+        if row.incarnation > proxy.incarnation {
+            proxy.incarnation = row.incarnation;
+            proxy.epochs.values_mut().for_each(|epoch| epoch.last = None);
+        }
+        let epoch = proxy.epochs.entry(row.epoch).or_insert(Epoch { split: row.split, last: None });
+        epoch.last = Some(last);
+    }
+}
+
+// === impl Counters ===
+
+impl Counters {
+    /// The counters after a row and what it adds; `None` if the row breaks a rule.
+    fn advance(last: Option<&Counters>, side: Option<&Side>) -> Option<(Counters, SideDelta)> {
+        let (none, unsaid) = (Counters::default(), Side::default());
+        let (last, side) = (last.unwrap_or(&none), side.unwrap_or(&unsaid));
+        let mut now = Counters {
+            requests: side.requests.unwrap_or(last.requests),
+            errors: side.errors.unwrap_or(last.errors),
+            started: side.started.or(last.started),
+            latency: last.latency.clone(),
+            predictions: last.predictions.clone(),
+        };
+        let requests = grown(now.requests, last.requests)?;
+        let errors = grown(now.errors, last.errors)?;
+        let n = match now.started {
+            Some(started) => grown(started, last.started.unwrap_or(0))?,
+            None => requests,
+        };
+        if errors > requests {
+            return None;
+        }
+        let latency = grown_histogram(&mut now.latency, &side.latency)?;
+        let predictions = grown_histogram(&mut now.predictions, &side.predictions)?;
+        Some((now, SideDelta { n, requests, errors, latency, predictions }))
+    }
+}
+
+fn grown(now: i64, last: i64) -> Option<u64> {
+    now.checked_sub(last).and_then(|d| u64::try_from(d).ok())
+}
+
+fn grown_histogram(last: &mut BTreeMap<i32, i64>, said: &BTreeMap<i32, i64>) -> Option<BTreeMap<i32, u64>> {
+    let mut new = BTreeMap::new();
+    for (bucket, count) in said {
+        let added = grown(*count, last.insert(*bucket, *count).unwrap_or(0))?;
+        if added > 0 {
+            new.insert(*bucket, added);
+        }
+    }
+    Some(new)
+}
