@@ -1,0 +1,207 @@
+//! The verbs: what is asked, of which controller, and how the answer is told.
+//!
+//! Every verb but `up` is a short-lived client of the control socket (`crate::control`) and renders the one
+//! view-model (`crate::view`). Exit codes are part of the interface: 0 done (with `--wait`: promoted), 1 error,
+//! 2 usage or configuration, 3 rolled back, 4 held for a person, 5 time-out, 6 superseded.
+
+mod ask;
+mod explain;
+mod figures;
+mod history;
+mod lint;
+mod screen;
+mod status;
+mod steer;
+mod wait;
+mod watch;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use screen::Screen;
+use std::fmt;
+use std::future::Future;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Blue/green releases for model servers: a session keeps its model, a bad model is off in under a second.
+#[derive(Debug, Parser)]
+#[command(name = "hueshift", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve a document on this machine: starts Envoy and the colors, and releases new revisions.
+    Up(crate::standalone::UpArgs),
+    /// Show each service: live color, release, share, errors, and what it waits for.
+    Status(status::StatusArgs),
+    /// Show the same live, with evidence; ends with Ctrl-C.
+    Watch(watch::WatchArgs),
+    /// Say in one screen why a release stands where it stands, or why it was rolled back.
+    Explain(Which),
+    /// List past releases with verdict and cause.
+    History(history::HistoryArgs),
+    /// Start a release of the standby's revision.
+    Release(steer::ReleaseArgs),
+    /// Go on without waiting for the current step's evidence or time.
+    Promote(Which),
+    /// Stay at the current share; a rollback still happens.
+    Pause(Which),
+    /// Lift a pause.
+    Resume(Which),
+    /// Stop the release and go back to the live color.
+    Abort(Which),
+    /// Check a document and say how long its ramp will take.
+    Lint(lint::LintArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which controller.
+#[derive(Debug, Clone, Args)]
+struct At {
+    /// State directory of the running `hueshift up`.
+    #[arg(long, value_name = "DIR", env = "HUESHIFT_STATE", default_value = ".hueshift")]
+    state: PathBuf,
+}
+
+/// Which service of which controller.
+#[derive(Debug, Clone, Args)]
+struct Which {
+    /// The service; may be left out when there is only one.
+    service: Option<String>,
+    #[command(flatten)]
+    at: At,
+}
+
+/// For people or for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// The view as JSON.
+    Json,
+    /// The view as YAML.
+    Yaml,
+}
+
+/// Why a verb failed, as it is told on standard error.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+type Done = Result<ExitCode, Failure>;
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    // Children are launched through ourselves; that is no verb for people.
+    let args: Vec<_> = std::env::args_os().collect();
+    if let [_, verb, rest @ ..] = args.as_slice()
+        && verb == crate::supervise::LAUNCH_VERB
+    {
+        return crate::supervise::launch(rest);
+    }
+    let done = match Cli::parse().verb {
+        Verb::Up(args) => up(args),
+        Verb::Status(args) => block_on(status::run(args)),
+        Verb::Watch(args) => block_on(watch::run(args)),
+        Verb::Explain(which) => block_on(explain::run(which)),
+        Verb::History(args) => block_on(history::run(args)),
+        Verb::Release(args) => block_on(steer::release(args)),
+        Verb::Promote(which) => block_on(steer::steer(which, crate::control::Command::Promote)),
+        Verb::Pause(which) => block_on(steer::steer(which, crate::control::Command::Pause)),
+        Verb::Resume(which) => block_on(steer::steer(which, crate::control::Command::Resume)),
+        Verb::Abort(which) => block_on(steer::steer(which, crate::control::Command::Abort)),
+        Verb::Lint(args) => block_on(lint::run(args)),
+        Verb::Completions { shell } => completions(shell),
+    };
+    done.unwrap_or_else(|failure| {
+        // Nowhere to tell it if standard error is gone too.
+        let _ = writeln!(io::stderr(), "{failure}");
+        ExitCode::from(failure.code)
+    })
+}
+
+fn completions(shell: clap_complete::Shell) -> Done {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "hueshift", &mut script);
+    say(String::from_utf8_lossy(&script))
+}
+
+/// The controller serves reports while it writes files: threads of its own.
+fn up(args: crate::standalone::UpArgs) -> Done {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::error(format!("cannot start: {error}")))
+        .map(|runtime| runtime.block_on(crate::standalone::up(args)))
+}
+
+/// One thread is enough for a client, and starts faster.
+fn block_on(verb: impl Future<Output = Done>) -> Done {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::error(format!("cannot start: {error}")))?
+        .block_on(verb)
+}
+
+/// Prints; a reader that went away (`| head`) is no failure.
+fn say(text: impl AsRef<str>) -> Done {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_ref().as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Failure::error(format!("cannot write the output: {error}"))),
+    }
+}
+
+/// A value in the form that was asked for; `table` renders it for people.
+fn show<T: serde::Serialize>(output: Output, value: &T, table: impl FnOnce(&Screen) -> String) -> Done {
+    let failed = |error: &dyn fmt::Display| Failure::error(format!("cannot write the output: {error}"));
+    match output {
+        Output::Table => {
+            let screen = Screen::of_stdout();
+            say(screen.cut(&table(&screen)))
+        }
+        Output::Json => say(serde_json::to_string_pretty(value).map_err(|error| failed(&error))? + "\n"),
+        Output::Yaml => say(serde_saphyr::to_string(value).map_err(|error| failed(&error))?),
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// Something did not work.
+    fn error(text: impl Into<String>) -> Self {
+        Failure { code: 1, text: text.into() }
+    }
+
+    /// Something was asked or configured wrongly.
+    fn usage(text: impl Into<String>) -> Self {
+        Failure { code: 2, text: text.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,240 @@
+//! `explain`: one screen that says where a release stands, why, and what would move it, in an owner's words.
+
+use super::figures::{bar, count, latency, plural, progress, rate, span};
+use super::screen::{Ink, Screen, columns};
+use super::{Done, Which, ask, say, status};
+use crate::text::visible;
+use crate::view::{EvidenceView, Phase, ServiceView, View, ended, goes_on, odds, percent, rolls_back};
+use hueshift_core::color::Color;
+use hueshift_core::judge::Verdict;
+
+/// Labels are filled up to this, so that sentences align.
+const LABEL: usize = 12;
+
+pub(super) async fn run(which: Which) -> Done {
+    let view = ask::view(&which.at).await?;
+    let service = ask::pick(&view, which.service.as_deref())?;
+    let screen = Screen::of_stdout();
+    say(screen.cut(&render(&view, service, &screen)))
+}
+
+/// The page of one service.
+pub(super) fn render(view: &View, service: &ServiceView, screen: &Screen) -> String {
+    let mut out = format!("{}\n\n", screen.ink(Ink::Bold, headline(service)));
+    let mut line =
+        |label: &str, text: &str| out.push_str(&screen.paragraph(&format!("{label:LABEL$}"), text));
+    line("phase", &standing(service, view.now_ms));
+    if service.open() {
+        line("share", &share(service));
+    }
+    line("why", &why(service, view.now_ms));
+    for waiting in &service.waiting_on {
+        line("waits for", &waiting.text);
+    }
+    if let Some(text) = service.goes_on.clone().or_else(|| goes_on(service)) {
+        line("goes on", &format!("when {text}"));
+    }
+    if let Some(text) = service.rolls_back.clone().or_else(|| rolls_back(service)) {
+        line("rolls back", &if text.starts_with("nothing") { text } else { format!("when {text}") });
+    }
+    for problem in service.problems.iter().chain(&view.problems) {
+        line("look at", problem);
+    }
+    out.push('\n');
+    out += &colors(service, screen);
+    if let Some(evidence) = service.evidence.as_ref().filter(|_| service.open()) {
+        out.push('\n');
+        out += &evidence_lines(service, evidence, screen);
+    }
+    out
+}
+
+fn headline(service: &ServiceView) -> String {
+    let (live, standby) = (service.live, service.candidate());
+    let revision = |color| visible(&service.colors.get(color).revision).into_owned();
+    let name = visible(&service.name);
+    if service.open() {
+        format!(
+            "{name}: release {} tries {} ({standby}) against {} ({live})",
+            service.release,
+            revision(standby),
+            revision(live)
+        )
+    } else {
+        format!(
+            "{name}: {} ({live}) serves everything; {} ({standby}) stands by",
+            revision(live),
+            revision(standby)
+        )
+    }
+}
+
+fn standing(service: &ServiceView, now_ms: u64) -> String {
+    let since = span(now_ms.saturating_sub(service.phase_since_ms));
+    let meaning = match service.phase {
+        Phase::Idle => "no release is open",
+        Phase::Preparing => "the candidate gets ready, without traffic",
+        Phase::Validating => "gates run, without traffic",
+        Phase::Marking => "sessions get their pins, without traffic to the candidate",
+        Phase::Waiting => "a person or a window decides",
+        Phase::Progressing => "the ramp",
+        Phase::Soaking => "the candidate serves, the old color stays as control",
+        Phase::Draining => "the old color finishes what it has",
+        Phase::RollingBack => "everything goes back to the live color",
+    };
+    format!("{}: {meaning}; for {since}", status::phase(service))
+}
+
+fn share(service: &ServiceView) -> String {
+    let plan = &service.plan;
+    let candidate = service.candidate();
+    let got = match service.colors.get(candidate).enforced {
+        Some(part) => format!("; it gets {}", percent(part)),
+        None => String::new(),
+    };
+    let cap = match plan.cap {
+        Some(cap) if cap < plan.limit => format!(", capped at {cap} at once by the replies to the Envoys"),
+        _ => String::new(),
+    };
+    format!("{} to {candidate}{cap}{got}; {}", plan.limit, enforcement(service))
+}
+
+/// `12 of 12 Envoys with traffic enforce epoch 345, 3 idle`.
+pub(super) fn enforcement(service: &ServiceView) -> String {
+    let plan = &service.plan;
+    let fuses = match plan.fuses_tripped {
+        0 => String::new(),
+        n => format!(", {} tripped", plural(n.into(), "fuse")),
+    };
+    let verb = if plan.enforcing == 1 { "enforces" } else { "enforce" };
+    format!(
+        "{} of {} with traffic {verb} epoch {}, {} idle{fuses}",
+        plan.enforcing,
+        plural(plan.with_traffic.into(), "Envoy"),
+        plan.epoch,
+        plan.idle
+    )
+}
+
+fn why(service: &ServiceView, now_ms: u64) -> String {
+    let (live, candidate) = (service.live, service.candidate());
+    if !service.open() {
+        let next = format!("a new revision of {candidate} or `hueshift release` starts the next release");
+        return match service.last() {
+            Some(last) => format!(
+                "release {} of {} ended {} ago: {}; {next}",
+                last.release,
+                visible(&last.revision),
+                span(now_ms.saturating_sub(last.ended_ms)),
+                ended(last)
+            ),
+            None => next,
+        };
+    }
+    let rates = |evidence: &EvidenceView| {
+        let rate =
+            |color: Color| evidence.counted.get(color).rate().map_or("no requests yet".to_owned(), percent);
+        format!("errors {} vs {}", rate(candidate), rate(live))
+    };
+    match (&service.evidence, service.phase) {
+        (_, Phase::RollingBack) => {
+            "the candidate was given up; its revision is not tried again until a person says so".to_owned()
+        }
+        (_, _) if service.paused => "a person paused it; a rollback still happens by itself".to_owned(),
+        (None, _) => "nothing is judged before the first candidate requests".to_owned(),
+        (Some(evidence), _) => match evidence.verdict {
+            Verdict::Continue => {
+                format!("{}: nothing speaks against {candidate}, and it is not proven yet", rates(evidence))
+            }
+            Verdict::Hold => format!(
+                "{}: {candidate} looks worse than {live}; chance explains that at {}, so the share stays where it is",
+                rates(evidence),
+                odds(evidence.log_e)
+            ),
+            Verdict::Certified => {
+                format!("{}: {candidate} is proven good enough for this share", rates(evidence))
+            }
+            Verdict::Rollback => format!(
+                "{}: chance explains that at {} only, so it is condemned",
+                rates(evidence),
+                odds(evidence.log_e)
+            ),
+        },
+    }
+}
+
+fn colors(service: &ServiceView, screen: &Screen) -> String {
+    let mut rows = vec![
+        ["", "REVISION", "REQUESTS", "REQ/S", "ERRORS", "P50", "P99", "IN FLIGHT", "SESSIONS"]
+            .map(|head| screen.ink(Ink::Dim, head))
+            .to_vec(),
+    ];
+    for color in Color::BOTH {
+        let view = service.colors.get(color);
+        let failed = (view.requests > 0).then(|| view.errors as f64 / view.requests as f64);
+        rows.push(vec![
+            format!("{:LABEL$}", named(color, screen)),
+            visible(&view.revision).into_owned(),
+            count(view.requests),
+            rate(view.rate),
+            failed.map_or("-".to_owned(), percent),
+            latency(view.p50_ms),
+            latency(view.p99_ms),
+            view.in_flight.to_string(),
+            count(view.sessions.into()),
+        ]);
+    }
+    // The label's column and the gap after it are as wide as the labels above.
+    columns(&rows)
+}
+
+/// The color's name in its color.
+pub(super) fn named(color: Color, screen: &Screen) -> String {
+    let ink = match color {
+        Color::Blue => Ink::Blue,
+        Color::Green => Ink::Green,
+    };
+    screen.ink(ink, color.as_str())
+}
+
+/// Two bars: towards rollback and towards promotion.
+pub(super) fn evidence_lines(service: &ServiceView, evidence: &EvidenceView, screen: &Screen) -> String {
+    let cells = screen.columns().saturating_sub(60).clamp(10, 24);
+    let against = progress(evidence.log_e, evidence.rollback_at);
+    let ink = if evidence.log_e >= evidence.hold_at { Ink::Bad } else { Ink::Dim };
+    let mut out = format!(
+        "{:LABEL$}{} odds {} of chance, rollback at {}\n",
+        "rollback",
+        screen.ink(ink, bar(against, cells)),
+        odds(evidence.log_e),
+        odds(evidence.rollback_at)
+    );
+    if let Some((part, text)) = towards_promotion(service, evidence) {
+        out += &format!("{:LABEL$}{} {text}\n", "promotion", screen.ink(Ink::Good, bar(part, cells)));
+    }
+    out
+}
+
+fn towards_promotion(service: &ServiceView, evidence: &EvidenceView) -> Option<(f64, String)> {
+    let best = evidence
+        .certificates
+        .iter()
+        .map(|certificate| progress(certificate.log_e, certificate.target))
+        .max_by(f64::total_cmp)?;
+    let still = match evidence.still_needed {
+        Some(n) if best < 1.0 => {
+            let unit = match evidence.unit {
+                crate::view::Unit::Sessions => "candidate session",
+                crate::view::Unit::Requests => "candidate request",
+            };
+            format!(", about {} to go", plural(n, unit))
+        }
+        _ => String::new(),
+    };
+    let proven = if best >= 1.0 {
+        format!("proven for {}", service.plan.limit)
+    } else {
+        format!("{:.0} % of the proof{still}", best * 100.0)
+    };
+    Some((best, proven))
+}

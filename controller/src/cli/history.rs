@@ -1,0 +1,82 @@
+//! `history`: past releases, newest first, with what ended them.
+
+use super::figures::{plural, span};
+use super::screen::{Ink, Screen, columns};
+use super::{At, Done, Failure, Output, ask, show};
+use crate::text::visible;
+use crate::view::{End, ReleaseRecord, ended};
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// Only this service.
+    service: Option<String>,
+    /// For people or for programs.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Output,
+    /// Most releases to list.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    limit: usize,
+    #[command(flatten)]
+    at: At,
+}
+
+pub(super) async fn run(args: HistoryArgs) -> Done {
+    let mut records = records(&args).await?;
+    records.sort_by_key(|record| std::cmp::Reverse(record.ended_ms));
+    records.truncate(args.limit);
+    show(args.output, &records, |screen| render(&records, screen))
+}
+
+async fn records(args: &HistoryArgs) -> Result<Vec<ReleaseRecord>, Failure> {
+    let view = ask::view(&args.at).await?;
+    let services = match &args.service {
+        Some(name) => vec![ask::pick(&view, Some(name))?.clone()],
+        None => view.services,
+    };
+    Ok(services.into_iter().flat_map(|service| service.history).collect())
+}
+
+/// The table.
+pub(super) fn render(records: &[ReleaseRecord], screen: &Screen) -> String {
+    if records.is_empty() {
+        return "no release has ended yet\n".to_owned();
+    }
+    let mut rows = vec![
+        ["SERVICE", "RELEASE", "REVISION", "STARTED", "TOOK", "REACHED", "RESULT"]
+            .map(|head| screen.ink(Ink::Dim, head))
+            .to_vec(),
+    ];
+    for record in records {
+        let ink = match record.end {
+            End::Promoted => Ink::Good,
+            End::RolledBack => Ink::Bad,
+            End::Superseded => Ink::Dim,
+        };
+        let reached = record.steps.iter().map(|step| step.share).max();
+        rows.push(vec![
+            visible(&record.service).into_owned(),
+            record.release.to_string(),
+            visible(&record.revision).into_owned(),
+            screen.date(record.started_ms),
+            span(record.ended_ms.saturating_sub(record.started_ms)),
+            reached.map_or("-".to_owned(), |share| share.to_string()),
+            format!("{}{}", screen.ink(ink, ended(record)), rescue(record)),
+        ]);
+    }
+    columns(&rows)
+}
+
+/// How long the candidate was bad before it was off, where that is known.
+fn rescue(record: &ReleaseRecord) -> String {
+    match (record.first_bad_ms, record.cap_ms) {
+        (Some(bad), Some(cap)) if record.end == End::RolledBack => {
+            let took = cap.saturating_sub(bad);
+            let candidate = record.requests.get(record.candidate);
+            let served = plural(candidate.errors, "bad answer");
+            let took = if took < 10_000 { format!("{:.1} s", took as f64 / 1_000.0) } else { span(took) };
+            format!("; off {took} after the first of {served}")
+        }
+        _ => String::new(),
+    }
+}
