@@ -33,6 +33,8 @@ pub struct Load {
     pub sessions: u32,
     /// Number of the first session.
     pub first_session: u32,
+    /// Exactly these sessions instead.
+    pub chosen: Option<Vec<u32>>,
     /// Requests per second.
     pub rate: f64,
     /// Exponential gaps instead of equal ones.
@@ -112,6 +114,7 @@ impl Load {
             path: "/v1/quote".to_owned(),
             sessions,
             first_session: 0,
+            chosen: None,
             rate,
             poisson: false,
             requests: None,
@@ -211,7 +214,8 @@ impl Sent {
 async fn run(shared: Arc<Shared>) {
     let load = &shared.load;
     let mut chance = Chance::new(load.seed);
-    let mut order: Vec<u32> = (0..load.sessions).map(|n| load.first_session + n).collect();
+    let numbered = || (0..load.sessions).map(|n| load.first_session + n).collect();
+    let mut order: Vec<u32> = load.chosen.clone().unwrap_or_else(numbered);
     let mut turn = order.len();
     let (begin, begin_ns) = (Instant::now(), now_ns());
     let mut at = 0.0;

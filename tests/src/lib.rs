@@ -21,4 +21,6 @@ pub mod process;
 pub mod programs;
 pub mod raw;
 pub mod sink;
+pub mod stage;
+pub mod vms;
 pub mod workplace;

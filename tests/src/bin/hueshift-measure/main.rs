@@ -1,0 +1,96 @@
+//! Measurements against the real product, printed as distributions: `cargo measure <WHAT> [--runs N]`.
+//!
+//! Not tests: nothing here fails on a slow machine. Every figure comes from the event logs of clients and model
+//! servers, so that it says what users saw and not what the controller believes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "part of the test crate"
+)]
+
+mod distribution;
+mod rescue;
+mod soft;
+
+use clap::{Parser, Subcommand};
+use hueshift_tests::{programs, vms};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Measure what Hueshift promises, with a real Envoy and real traffic.
+#[derive(Debug, Parser)]
+#[command(name = "cargo measure", bin_name = "cargo measure")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// A candidate at 10 % of 200 requests/s turns to 100 % errors: first bad answer to last request
+    Rescue {
+        /// Runs of each way
+        #[arg(long, default_value_t = 20)]
+        runs: u32,
+        /// Only this way: report, both, fuse or dead
+        #[arg(long)]
+        way: Option<rescue::Way>,
+    },
+    /// 5 % errors against 0.5 % at 20 candidate requests/s: time until the candidate is off
+    Soft {
+        /// Runs
+        #[arg(long, default_value_t = 20)]
+        runs: u32,
+    },
+    /// Both colors at 30 % errors for a minute: how many false rollbacks
+    Shared {
+        /// Runs
+        #[arg(long, default_value_t = 20)]
+        runs: u32,
+    },
+    /// Sixteen workers started at once: does each draw a number of its own
+    Workers {
+        /// Rounds
+        #[arg(long, default_value_t = 200)]
+        runs: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("Envoy {}, {cores} cores, {} build", programs::envoy_version(), build());
+    runtime.block_on(async {
+        tokio::select! {
+            () = run(arguments.what) => ExitCode::SUCCESS,
+            _ = tokio::signal::ctrl_c() => ExitCode::from(130),
+        }
+    })
+}
+
+async fn run(what: What) {
+    match what {
+        What::Rescue { runs, way } => rescue::measure(runs, way).await,
+        What::Soft { runs } => soft::five_percent(runs).await,
+        What::Shared { runs } => soft::shared_incident(runs).await,
+        What::Workers { runs } => workers(runs).await,
+    }
+}
+
+async fn workers(runs: u32) {
+    let began = Instant::now();
+    for run in 1..=runs {
+        vms::sixteen_workers_draw_distinct_numbers().await;
+        if run % 10 == 0 || run == runs {
+            println!("{run} rounds, 16 distinct numbers in each ({:.0} s)", began.elapsed().as_secs_f64());
+        }
+    }
+}
+
+fn build() -> &'static str {
+    if cfg!(debug_assertions) { "debug" } else { "release" }
+}
