@@ -2,19 +2,56 @@
 //!
 //! Reports are cumulative per (proxy, incarnation, vm); the judge wants one cumulative row per Envoy and lottery. The
 //! intake sums an Envoy's workers, keeps the last counts of workers that were rebuilt, and refuses what cannot be
-//! (shrinking counters, more errors than requests). It judges nothing and reads no clock.
+//! (shrinking counters, more errors than requests): a row that it gives is never malformed. It judges nothing and
+//! reads no clock.
+//!
+//! Everything a proxy can make grow is bounded; what does not fit is refused whole and counted, so that a hostile
+//! proxy starves itself and nobody else.
 
-use crate::color::{Color, PerColor};
-use crate::contract::{Report, ServiceId, Tally};
+mod books;
+mod check;
+mod facts;
+
+pub use books::IntakeCheckpoint;
+pub use facts::{Facts, ProxyFacts, VmFacts};
+
+use crate::color::Color;
+use crate::contract::{Report, ServiceId};
 use crate::judge::Row;
+use crate::judge::dead::DeadInput;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use books::Books;
 use serde::{Deserialize, Serialize};
+
+/// Most Envoys.
+const MAX_PROXIES: usize = 4_096;
+/// Most workers of one incarnation of an Envoy, rebuilt ones included.
+const MAX_VMS: usize = 1_024;
+/// Most releases with open books; the one that was silent longest makes room.
+const MAX_BOOKS: usize = 256;
+/// Most lotteries of one release.
+const MAX_LOTTERIES: usize = 256;
+/// Most books of one worker in one lottery, over all releases.
+const MAX_ENTRIES: usize = 65_536;
+/// A release whose last report is older than this may be closed to make room, ms.
+const SILENT_MS: u64 = 60_000;
 
 /// The books of all proxies.
 #[derive(Debug, Default)]
 pub struct Intake {
+    proxies: BTreeMap<String, Proxy>,
+    books: BTreeMap<(ServiceId, u32), Books>,
+    highest: BTreeMap<ServiceId, (u32, u64)>,
     problems: Problems,
+}
+
+/// One Envoy process: what has been acknowledged to its workers.
+#[derive(Debug, Default)]
+struct Proxy {
+    incarnation: u64,
+    acks: BTreeMap<u64, u64>,
 }
 
 /// What became of a report.
@@ -50,6 +87,8 @@ pub enum Malformed {
     Shrunk,
     /// More errors than completed requests.
     Errors,
+    /// A counter above 2^53.
+    TooLarge,
     /// A slot above 9999.
     Slot,
 }
@@ -65,71 +104,41 @@ pub struct Problems {
     pub overflow: u64,
 }
 
-/// What the planner and the view may know about one release.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Facts {
-    /// Proxies that ever reported this release, by name.
-    pub proxies: Vec<ProxyFacts>,
-    /// Totals over all proxies and lotteries of the release; gauges over living workers.
-    pub totals: PerColor<Tally>,
-    /// The highest (release, epoch) of this service in any report.
-    pub highest: Option<(u32, u64)>,
-}
-
-/// One Envoy.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ProxyFacts {
-    /// The Envoy.
-    pub proxy: String,
-    /// Its process.
-    pub incarnation: u64,
-    /// Its living workers that saw a plan of this release.
-    pub vms: Vec<VmFacts>,
-    /// Number of the fuse's current trip; 0: not tripped.
-    pub tripped: u32,
-    /// Requests started per color in this release.
-    pub started: PerColor<u64>,
-    /// Requests started in about the last ten seconds, both colors.
-    pub recent: u64,
-}
-
-/// One worker of an Envoy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct VmFacts {
-    /// Its number.
-    pub vm: u64,
-    /// Epoch of the plan that it enforces.
-    pub epoch: u64,
-    /// When it last reported.
-    pub reported_ms: u64,
-    /// When a report last brought a newly started request; 0: never.
-    pub traffic_ms: u64,
-}
-
-/// The counters of one release, to go on from after a restart of the controller.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct IntakeCheckpoint {}
-
 // === impl Intake ===
 
 impl Intake {
-    /// Takes a report.
+    /// Takes a report, or refuses it whole.
     pub fn take(&mut self, report: &Report, now_ms: u64) -> Taken {
-        let _ = now_ms;
-        Taken { outcome: Outcome::Accepted, ack: report.seq }
+        let outcome = self.try_take(report, now_ms);
+        let problem = match outcome {
+            Outcome::Accepted => None,
+            Outcome::Ignored => Some(&mut self.problems.ignored),
+            Outcome::Malformed(_) => Some(&mut self.problems.malformed),
+            Outcome::Overflow => Some(&mut self.problems.overflow),
+        };
+        if let Some(problem) = problem {
+            *problem = problem.saturating_add(1);
+        }
+        Taken { outcome, ack: self.ack(report) }
     }
 
     /// One row per (Envoy, lottery) of the release that changed since the last call, sorted; the color `stable`
     /// becomes the side blue.
     pub fn rows(&mut self, id: ServiceId, release: u32, stable: Color) -> Vec<Row> {
-        let _ = (id, release, stable);
-        Vec::new()
+        self.books.get_mut(&(id, release)).map_or_else(Vec::new, |books| books.rows(stable))
+    }
+
+    /// What completed since the last call, for the dead-candidate rule.
+    pub fn completions(&mut self, id: ServiceId, release: u32, stable: Color) -> DeadInput {
+        self.books.get_mut(&(id, release)).map_or_else(DeadInput::default, |books| books.completions(stable))
     }
 
     /// What the planner and the view may know. Workers that fell silent long before `now_ms` are left out.
     pub fn facts(&self, id: ServiceId, release: u32, now_ms: u64) -> Facts {
-        let _ = (id, release, now_ms);
-        Facts::default()
+        let mut facts =
+            self.books.get(&(id, release)).map_or_else(Facts::default, |books| books.facts(now_ms));
+        facts.highest = self.highest.get(&id).copied();
+        facts
     }
 
     /// Reports that were not used, so far.
@@ -137,23 +146,133 @@ impl Intake {
         self.problems
     }
 
-    /// The counters of one release; take it together with the judge's checkpoint.
+    /// Closes the books of all releases of a service before `release`.
+    pub fn forget_before(&mut self, id: ServiceId, release: u32) {
+        self.books.retain(|(of, number), _| *of != id || *number >= release);
+    }
+
+    /// The counters of one release; take it together with the judge's checkpoint, after the rows were judged.
     pub fn checkpoint(&self, id: ServiceId, release: u32) -> IntakeCheckpoint {
-        let _ = (id, release);
-        IntakeCheckpoint {}
+        let acks = |proxy: &str| self.proxies.get(proxy).map_or_else(BTreeMap::new, |p| p.acks.clone());
+        self.books.get(&(id, release)).map_or_else(IntakeCheckpoint::default, |books| books.checkpoint(acks))
     }
 
     /// Goes on from a checkpoint: only what was counted since makes rows.
     pub fn restore(&mut self, id: ServiceId, release: u32, checkpoint: IntakeCheckpoint) {
-        let _ = (id, release, checkpoint);
+        for (name, incarnation, acks) in checkpoint.acks() {
+            let proxy = self.proxies.entry(name.clone()).or_default();
+            if incarnation > proxy.incarnation {
+                *proxy = Proxy { incarnation, acks: BTreeMap::new() };
+            }
+            if incarnation == proxy.incarnation {
+                for (vm, seq) in acks {
+                    let ack = proxy.acks.entry(*vm).or_default();
+                    *ack = (*ack).max(*seq);
+                }
+            }
+        }
+        self.books.insert((id, release), Books::restore(checkpoint));
     }
-}
 
-// === impl ProxyFacts ===
+    fn ack(&self, report: &Report) -> u64 {
+        let proxy = self.proxies.get(&report.proxy).filter(|proxy| proxy.incarnation == report.incarnation);
+        proxy.and_then(|proxy| proxy.acks.get(&report.vm)).copied().unwrap_or(0)
+    }
 
-impl ProxyFacts {
-    /// The lowest epoch among workers that had traffic since `since_ms`; `None`: no traffic since then.
-    pub fn enforces(&self, since_ms: u64) -> Option<u64> {
-        self.vms.iter().filter(|vm| vm.traffic_ms >= since_ms && vm.traffic_ms > 0).map(|vm| vm.epoch).min()
+    fn try_take(&mut self, report: &Report, now_ms: u64) -> Outcome {
+        if let Err(why) = check::shape(report) {
+            return Outcome::Malformed(why);
+        }
+        let newest = self.proxies.get(&report.proxy).map_or(0, |proxy| proxy.incarnation);
+        if report.incarnation < newest || report.seq <= self.ack(report) {
+            return Outcome::Ignored;
+        }
+        if let Err(why) = check::growth(report, |id, release| self.books.get(&(id, release))) {
+            return Outcome::Malformed(why);
+        }
+        if !self.make_room(report, now_ms) {
+            return Outcome::Overflow;
+        }
+        self.book(report, now_ms);
+        Outcome::Accepted
+    }
+
+    /// Whether all that the report would add fits; closes silent releases if that helps.
+    fn make_room(&mut self, report: &Report, now_ms: u64) -> bool {
+        let vms = match self.proxies.get(&report.proxy) {
+            Some(proxy)
+                if proxy.incarnation == report.incarnation && !proxy.acks.contains_key(&report.vm) =>
+            {
+                proxy.acks.len() + 1
+            }
+            Some(_) => 0,
+            None if self.proxies.len() >= MAX_PROXIES => return false,
+            None => 0,
+        };
+        if vms > MAX_VMS || (self.adds_entries(report) && self.entries_with(report) > MAX_ENTRIES) {
+            return false;
+        }
+        for plan in &report.plans {
+            let key = (plan.id, plan.release);
+            if let Some(books) = self.books.get(&key) {
+                if books.lotteries_with(plan) > MAX_LOTTERIES {
+                    return false;
+                }
+            } else {
+                if plan.lotteries.len() > MAX_LOTTERIES
+                    || (self.books.len() >= MAX_BOOKS && !self.close_silent(now_ms))
+                {
+                    return false;
+                }
+                self.books.insert(key, Books::new(now_ms));
+            }
+        }
+        true
+    }
+
+    fn entries_with(&self, report: &Report) -> usize {
+        let kept: usize = self.books.values().map(Books::entries).sum();
+        kept + report.plans.iter().map(|plan| plan.lotteries.len()).sum::<usize>()
+    }
+
+    fn adds_entries(&self, report: &Report) -> bool {
+        report.plans.iter().any(|plan| {
+            let books = self.books.get(&(plan.id, plan.release));
+            plan.lotteries.iter().any(|lottery| {
+                books.and_then(|b| b.last(&report.proxy, report.incarnation, report.vm, lottery)).is_none()
+            })
+        })
+    }
+
+    fn close_silent(&mut self, now_ms: u64) -> bool {
+        let oldest =
+            self.books.iter().min_by_key(|(_, books)| books.reported_ms()).map(|(key, books)| (*key, books));
+        match oldest {
+            Some((key, books)) if now_ms.saturating_sub(books.reported_ms()) >= SILENT_MS => {
+                self.books.remove(&key);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn book(&mut self, report: &Report, now_ms: u64) {
+        let proxy = self.proxies.entry(report.proxy.clone()).or_default();
+        if report.incarnation > proxy.incarnation {
+            *proxy = Proxy { incarnation: report.incarnation, acks: BTreeMap::new() };
+        }
+        proxy.acks.insert(report.vm, report.seq);
+        for plan in &report.plans {
+            let highest = self.highest.entry(plan.id).or_default();
+            *highest = (*highest).max((plan.release, plan.epoch));
+            for (_, other) in
+                self.books.iter_mut().filter(|((id, release), _)| *id == plan.id && *release != plan.release)
+            {
+                other.leave(&report.proxy, report.vm);
+            }
+            if let Some(books) = self.books.get_mut(&(plan.id, plan.release)) {
+                books.book(report, plan, now_ms);
+            }
+        }
     }
 }

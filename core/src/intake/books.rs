@@ -1,0 +1,435 @@
+//! The books of one release: per Envoy, lottery and worker the last counters, and what of them is new.
+
+use super::facts::{Facts, LIVING_MS, ProxyFacts, Recent, VmFacts};
+use crate::color::{Color, PerColor};
+use crate::contract::{LotteryReport, PlanReport, Report, Tally};
+use crate::judge::dead::DeadInput;
+use crate::judge::slots::SlotSet;
+use crate::judge::{Row, Side};
+use crate::share::Bps;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The books of one release.
+#[derive(Debug)]
+pub(super) struct Books {
+    /// (epoch, limit) in order of first sight; a lottery's number in rows is its place, from 1.
+    numbers: Vec<(u64, Bps)>,
+    proxies: BTreeMap<String, ProxyBooks>,
+    /// Rows of processes that were replaced since the last call of `rows`.
+    left: Vec<(String, ProxyBooks)>,
+    /// Slots that were in rows before; filters repeat them until they are acknowledged.
+    told_errors: SlotSet,
+    told_done: SlotSet,
+    totals: PerColor<Tally>,
+    told_completions: PerColor<Counts>,
+    reported_ms: u64,
+}
+
+/// One Envoy process.
+#[derive(Debug, Default)]
+struct ProxyBooks {
+    incarnation: u64,
+    row_seq: u64,
+    lotteries: BTreeMap<usize, Lottery>,
+    workers: BTreeMap<u64, Worker>,
+    started: PerColor<u64>,
+    recent: Recent,
+}
+
+/// One worker as it last reported.
+#[derive(Debug)]
+struct Worker {
+    facts: VmFacts,
+    tripped: u32,
+    gauges: PerColor<Gauges>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Gauges {
+    in_flight: u32,
+    oldest_ms: u64,
+}
+
+/// One lottery on one Envoy. Sums never shrink: a rebuilt worker has a new number and its old counters stay.
+#[derive(Debug, Default)]
+struct Lottery {
+    vms: BTreeMap<u64, PerColor<Tally>>,
+    gauges: BTreeMap<u64, PerColor<Gauges>>,
+    new_errors: BTreeSet<u16>,
+    new_done: BTreeSet<u16>,
+    changed: bool,
+}
+
+/// The counters that judging needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Counts {
+    started: u64,
+    completed: u64,
+    errors: u64,
+}
+
+/// The counters of one release, to go on from after a restart of the controller.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct IntakeCheckpoint {
+    numbers: Vec<(u64, Bps)>,
+    proxies: BTreeMap<String, ProxyCheckpoint>,
+    totals: PerColor<Counts>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct ProxyCheckpoint {
+    incarnation: u64,
+    row_seq: u64,
+    acks: BTreeMap<u64, u64>,
+    /// By number of the lottery and of the worker.
+    lotteries: BTreeMap<usize, BTreeMap<u64, PerColor<Counts>>>,
+}
+
+// === impl Books ===
+
+impl Books {
+    pub fn new(now_ms: u64) -> Self {
+        Books {
+            numbers: Vec::new(),
+            proxies: BTreeMap::new(),
+            left: Vec::new(),
+            told_errors: SlotSet::default(),
+            told_done: SlotSet::default(),
+            totals: PerColor::default(),
+            told_completions: PerColor::default(),
+            reported_ms: now_ms,
+        }
+    }
+
+    /// When a report last named this release.
+    pub fn reported_ms(&self) -> u64 {
+        self.reported_ms
+    }
+
+    /// How many workers' books of lotteries are kept.
+    pub fn entries(&self) -> usize {
+        self.proxies
+            .values()
+            .flat_map(|proxy| proxy.lotteries.values())
+            .map(|lottery| lottery.vms.len())
+            .sum()
+    }
+
+    /// How many lotteries there would be with those of `plan`.
+    pub fn lotteries_with(&self, plan: &PlanReport) -> usize {
+        let new = plan.lotteries.iter().filter(|lottery| self.number(lottery).is_none());
+        self.numbers.len() + new.count()
+    }
+
+    /// The last counters of a worker in a lottery.
+    pub fn last(
+        &self,
+        proxy: &str,
+        incarnation: u64,
+        vm: u64,
+        lottery: &LotteryReport,
+    ) -> Option<&PerColor<Tally>> {
+        let books = self.proxies.get(proxy).filter(|books| books.incarnation == incarnation)?;
+        books.lotteries.get(&self.number(lottery)?)?.vms.get(&vm)
+    }
+
+    /// Books a checked report.
+    pub fn book(&mut self, report: &Report, plan: &PlanReport, now_ms: u64) {
+        self.reported_ms = now_ms;
+        let numbers: Vec<usize> = plan.lotteries.iter().map(|lottery| self.number_or_new(lottery)).collect();
+        let books = self.proxies.entry(report.proxy.clone()).or_default();
+        if report.incarnation > books.incarnation {
+            let old = core::mem::replace(
+                books,
+                ProxyBooks { incarnation: report.incarnation, ..Default::default() },
+            );
+            // Only a process that restarts many times within one tick could make this grow.
+            if old.lotteries.values().any(Lottery::has_news) && self.left.len() < 64 {
+                self.left.push((report.proxy.clone(), old));
+            }
+        }
+        let mut started = 0u64;
+        for (lottery, number) in plan.lotteries.iter().zip(numbers) {
+            let grown = books.lotteries.entry(number).or_default().book(
+                report.vm,
+                lottery,
+                (&self.told_errors, &self.told_done),
+                &mut self.totals,
+            );
+            for color in Color::BOTH {
+                let sum = books.started.get_mut(color);
+                *sum = sum.saturating_add(*grown.get(color));
+                started = started.saturating_add(*grown.get(color));
+            }
+        }
+        books.see(report.vm, plan, started, now_ms);
+    }
+
+    /// A worker now has a plan of another release.
+    pub fn leave(&mut self, proxy: &str, vm: u64) {
+        if let Some(books) = self.proxies.get_mut(proxy) {
+            books.workers.remove(&vm);
+        }
+    }
+
+    /// See [`super::Intake::rows`].
+    pub fn rows(&mut self, stable: Color) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for (name, mut books) in core::mem::take(&mut self.left) {
+            books.rows(&name, &self.numbers, stable, &mut rows);
+        }
+        for (name, books) in &mut self.proxies {
+            books.rows(name, &self.numbers, stable, &mut rows);
+        }
+        for row in &rows {
+            row.error_slots.iter().for_each(|slot| _ = self.told_errors.insert(*slot));
+            row.done_slots.iter().flatten().for_each(|slot| _ = self.told_done.insert(*slot));
+        }
+        rows
+    }
+
+    /// See [`super::Intake::completions`].
+    pub fn completions(&mut self, stable: Color) -> DeadInput {
+        let now = PerColor::from_fn(|color| Counts::of(self.totals.get(color)));
+        let told = core::mem::replace(&mut self.told_completions, now);
+        let new = |color: Color| {
+            let (now, told) = (now.get(color), told.get(color));
+            (now.completed.saturating_sub(told.completed), now.errors.saturating_sub(told.errors))
+        };
+        let ((stable_completed, stable_errors), (candidate_completed, candidate_errors)) =
+            (new(stable), new(stable.other()));
+        DeadInput { candidate_completed, candidate_errors, stable_completed, stable_errors }
+    }
+
+    /// See [`super::Intake::facts`].
+    pub fn facts(&self, now_ms: u64) -> Facts {
+        let mut totals = self.totals.clone();
+        let mut proxies = Vec::new();
+        for (name, books) in &self.proxies {
+            let living = |worker: &&Worker| now_ms.saturating_sub(worker.facts.reported_ms) <= LIVING_MS;
+            let workers: Vec<&Worker> = books.workers.values().filter(living).collect();
+            for color in Color::BOTH {
+                let sum = totals.get_mut(color);
+                for gauges in workers.iter().map(|worker| worker.gauges.get(color)) {
+                    sum.in_flight = sum.in_flight.saturating_add(gauges.in_flight);
+                    sum.oldest_ms = sum.oldest_ms.max(gauges.oldest_ms);
+                }
+            }
+            proxies.push(ProxyFacts {
+                proxy: name.clone(),
+                incarnation: books.incarnation,
+                tripped: workers.iter().map(|worker| worker.tripped).max().unwrap_or(0),
+                vms: workers.iter().map(|worker| worker.facts).collect(),
+                started: books.started,
+                recent: books.recent.sum(now_ms),
+            });
+        }
+        Facts { proxies, totals, highest: None }
+    }
+
+    /// See [`super::Intake::checkpoint`].
+    pub fn checkpoint(&self, acks: impl Fn(&str) -> BTreeMap<u64, u64>) -> IntakeCheckpoint {
+        let counts = |tallies: &PerColor<Tally>| PerColor::from_fn(|color| Counts::of(tallies.get(color)));
+        let vms =
+            |lottery: &Lottery| lottery.vms.iter().map(|(vm, tallies)| (*vm, counts(tallies))).collect();
+        let proxy = |(name, books): (&String, &ProxyBooks)| {
+            let lotteries = books.lotteries.iter().map(|(number, lottery)| (*number, vms(lottery))).collect();
+            let ProxyBooks { incarnation, row_seq, .. } = *books;
+            (name.clone(), ProxyCheckpoint { incarnation, row_seq, acks: acks(name), lotteries })
+        };
+        IntakeCheckpoint {
+            numbers: self.numbers.clone(),
+            proxies: self.proxies.iter().map(proxy).collect(),
+            totals: counts(&self.totals),
+        }
+    }
+
+    /// See [`super::Intake::restore`].
+    pub fn restore(checkpoint: IntakeCheckpoint) -> Self {
+        let tallies = |counts: PerColor<Counts>| PerColor::from_fn(|color| counts.get(color).tally());
+        let lottery = |vms: BTreeMap<u64, PerColor<Counts>>| Lottery {
+            vms: vms.into_iter().map(|(vm, counts)| (vm, tallies(counts))).collect(),
+            ..Lottery::default()
+        };
+        let proxy = |proxy: ProxyCheckpoint| {
+            let lotteries: BTreeMap<usize, Lottery> =
+                proxy.lotteries.into_iter().map(|(number, vms)| (number, lottery(vms))).collect();
+            let started = PerColor::from_fn(|color| {
+                let tallies = lotteries.values().flat_map(|l| l.vms.values());
+                tallies.fold(0u64, |sum, tally| sum.saturating_add(tally.get(color).started))
+            });
+            let ProxyCheckpoint { incarnation, row_seq, .. } = proxy;
+            ProxyBooks { incarnation, row_seq, lotteries, started, ..ProxyBooks::default() }
+        };
+        Books {
+            numbers: checkpoint.numbers,
+            proxies: checkpoint.proxies.into_iter().map(|(name, books)| (name, proxy(books))).collect(),
+            totals: tallies(checkpoint.totals),
+            told_completions: checkpoint.totals,
+            ..Books::new(0)
+        }
+    }
+
+    fn number(&self, lottery: &LotteryReport) -> Option<usize> {
+        let place = self.numbers.iter().position(|of| *of == (lottery.epoch, lottery.limit))?;
+        Some(place + 1)
+    }
+
+    fn number_or_new(&mut self, lottery: &LotteryReport) -> usize {
+        self.number(lottery).unwrap_or_else(|| {
+            self.numbers.push((lottery.epoch, lottery.limit));
+            self.numbers.len()
+        })
+    }
+}
+
+// === impl ProxyBooks ===
+
+impl ProxyBooks {
+    fn see(&mut self, vm: u64, plan: &PlanReport, started: u64, now_ms: u64) {
+        let traffic_ms = if started > 0 {
+            now_ms
+        } else {
+            self.workers.get(&vm).map_or(0, |worker| worker.facts.traffic_ms)
+        };
+        let gauges = PerColor::from_fn(|color| {
+            let of_vm = self.lotteries.values().filter_map(|lottery| lottery.gauges.get(&vm));
+            of_vm.map(|gauges| gauges.get(color)).fold(Gauges::default(), |sum, more| Gauges {
+                in_flight: sum.in_flight.saturating_add(more.in_flight),
+                oldest_ms: sum.oldest_ms.max(more.oldest_ms),
+            })
+        });
+        let facts = VmFacts { vm, epoch: plan.epoch, reported_ms: now_ms, traffic_ms };
+        self.workers.insert(vm, Worker { facts, tripped: plan.tripped, gauges });
+        self.recent.add(now_ms, started);
+    }
+
+    fn rows(&mut self, name: &str, numbers: &[(u64, Bps)], stable: Color, rows: &mut Vec<Row>) {
+        if self.lotteries.values().any(Lottery::has_news) {
+            self.row_seq = self.row_seq.saturating_add(1);
+        }
+        for (number, lottery) in self.lotteries.iter_mut().filter(|(_, lottery)| lottery.has_news()) {
+            let limit =
+                number.checked_sub(1).and_then(|place| numbers.get(place)).map_or(Bps::ZERO, |of| of.1);
+            rows.push(Row {
+                proxy: String::from(name),
+                incarnation: self.incarnation,
+                seq: self.row_seq,
+                epoch: *number as u64,
+                split: limit.fraction(),
+                blue: Some(lottery.side(stable)),
+                green: Some(lottery.side(stable.other())),
+                control: None,
+                error_slots: core::mem::take(&mut lottery.new_errors).into_iter().collect(),
+                done_slots: Some(core::mem::take(&mut lottery.new_done).into_iter().collect()),
+            });
+            lottery.changed = false;
+        }
+    }
+}
+
+// === impl Lottery ===
+
+impl Lottery {
+    fn has_news(&self) -> bool {
+        self.changed || !self.new_errors.is_empty() || !self.new_done.is_empty()
+    }
+
+    /// Books one worker's counters; gives the requests that it started since.
+    fn book(
+        &mut self,
+        vm: u64,
+        report: &LotteryReport,
+        (told_errors, told_done): (&SlotSet, &SlotSet),
+        totals: &mut PerColor<Tally>,
+    ) -> PerColor<u64> {
+        let last = self.vms.entry(vm).or_default();
+        let started = PerColor::from_fn(|color| {
+            let (now, last) = (report.tallies.get(color), last.get_mut(color));
+            let started = now.started.saturating_sub(last.started);
+            self.changed |= Counts::of(now) != Counts::of(last);
+            advance(last, now, totals.get_mut(color));
+            started
+        });
+        let gauges = PerColor::from_fn(|color| {
+            let Tally { in_flight, oldest_ms, .. } = *report.tallies.get(color);
+            Gauges { in_flight, oldest_ms }
+        });
+        self.gauges.insert(vm, gauges);
+        self.new_errors.extend(report.error_slots.iter().filter(|slot| !told_errors.contains(**slot)));
+        let candidates = report.done_slots.iter().filter(|slot| **slot < report.limit.get());
+        self.new_done.extend(candidates.filter(|slot| !told_done.contains(**slot)));
+        started
+    }
+
+    /// The sum over the workers.
+    fn side(&self, color: Color) -> Side {
+        let sum = |counter: fn(&Tally) -> u64| {
+            let sum = self.vms.values().fold(0u64, |sum, vm| sum.saturating_add(counter(vm.get(color))));
+            Some(i64::try_from(sum).unwrap_or(i64::MAX))
+        };
+        Side {
+            requests: sum(|tally| tally.completed),
+            errors: sum(|tally| tally.errors),
+            started: sum(|tally| tally.started),
+            ..Side::default()
+        }
+    }
+}
+
+/// Moves `last` on to `now` and adds the difference to `total`. Gauges are not counters and stay out.
+fn advance(last: &mut Tally, now: &Tally, total: &mut Tally) {
+    for (last, now, total) in [
+        (&mut last.started, now.started, &mut total.started),
+        (&mut last.completed, now.completed, &mut total.completed),
+        (&mut last.errors, now.errors, &mut total.errors),
+        (&mut last.hung, now.hung, &mut total.hung),
+    ] {
+        raise(last, now, total);
+    }
+    advance_map(&mut last.outcomes, &now.outcomes, &mut total.outcomes);
+    advance_map(&mut last.first_byte, &now.first_byte, &mut total.first_byte);
+    advance_map(&mut last.total, &now.total, &mut total.total);
+}
+
+fn advance_map<K: Ord + Clone>(
+    last: &mut BTreeMap<K, u64>,
+    now: &BTreeMap<K, u64>,
+    total: &mut BTreeMap<K, u64>,
+) {
+    for (key, now) in now {
+        let last = last.entry(key.clone()).or_default();
+        raise(last, *now, total.entry(key.clone()).or_default());
+    }
+}
+
+/// Counters for display are not checked beforehand: one that shrinks stays.
+fn raise(last: &mut u64, now: u64, total: &mut u64) {
+    *total = total.saturating_add(now.saturating_sub(*last));
+    *last = now.max(*last);
+}
+
+// === impl Counts ===
+
+impl Counts {
+    fn of(tally: &Tally) -> Self {
+        Counts { started: tally.started, completed: tally.completed, errors: tally.errors }
+    }
+
+    fn tally(self) -> Tally {
+        let Counts { started, completed, errors } = self;
+        Tally { started, completed, errors, ..Tally::default() }
+    }
+}
+
+// === impl IntakeCheckpoint ===
+
+impl IntakeCheckpoint {
+    /// Per proxy its incarnation and the acknowledged `seq` of its workers.
+    pub(super) fn acks(&self) -> impl Iterator<Item = (&String, u64, &BTreeMap<u64, u64>)> {
+        self.proxies.iter().map(|(name, proxy)| (name, proxy.incarnation, &proxy.acks))
+    }
+}

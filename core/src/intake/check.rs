@@ -1,0 +1,64 @@
+//! Which reports are refused: those that no filter of ours would send.
+
+use super::Malformed;
+use super::books::Books;
+use crate::color::Color;
+use crate::contract::{Report, SLOTS, ServiceId, Tally};
+use alloc::collections::BTreeSet;
+
+/// Longest node id.
+const MAX_NAME: usize = 256;
+/// Largest counter: exact in the judge's arithmetic and in JSON, and sums of all workers cannot overflow.
+const MAX_COUNT: u64 = 1 << 53;
+
+/// Rules that need no memory.
+pub(super) fn shape(report: &Report) -> Result<(), Malformed> {
+    let rule = |ok: bool, broken| if ok { Ok(()) } else { Err(broken) };
+    rule(!report.proxy.is_empty() && report.proxy.len() <= MAX_NAME, Malformed::Proxy)?;
+    let mut services = BTreeSet::new();
+    for plan in &report.plans {
+        rule(services.insert(plan.id), Malformed::Repeated)?;
+        let mut lotteries = BTreeSet::new();
+        for lottery in &plan.lotteries {
+            rule(lotteries.insert((lottery.epoch, lottery.limit)), Malformed::Repeated)?;
+            for tally in Color::BOTH.map(|color| lottery.tallies.get(color)) {
+                rule(tally.errors <= tally.completed, Malformed::Errors)?;
+                rule(small(tally), Malformed::TooLarge)?;
+            }
+            let slots = lottery.error_slots.iter().chain(&lottery.done_slots);
+            rule(slots.into_iter().all(|slot| *slot < SLOTS), Malformed::Slot)?;
+        }
+    }
+    Ok(())
+}
+
+/// Against the last counters of the same worker: nothing shrinks, and what failed also completed.
+pub(super) fn growth<'a>(
+    report: &Report,
+    books: impl Fn(ServiceId, u32) -> Option<&'a Books>,
+) -> Result<(), Malformed> {
+    for plan in &report.plans {
+        let Some(books) = books(plan.id, plan.release) else { continue };
+        for lottery in &plan.lotteries {
+            let Some(last) = books.last(&report.proxy, report.incarnation, report.vm, lottery) else {
+                continue;
+            };
+            for color in Color::BOTH {
+                let (now, last) = (lottery.tallies.get(color), last.get(color));
+                if now.started < last.started || now.completed < last.completed || now.errors < last.errors {
+                    return Err(Malformed::Shrunk);
+                }
+                if now.errors - last.errors > now.completed - last.completed {
+                    return Err(Malformed::Errors);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn small(tally: &Tally) -> bool {
+    let counters = [tally.started, tally.completed, tally.errors, tally.hung];
+    let classes = tally.outcomes.values().chain(tally.first_byte.values()).chain(tally.total.values());
+    counters.iter().chain(classes).all(|count| *count <= MAX_COUNT)
+}
