@@ -5,6 +5,7 @@ pub mod api;
 pub mod cli;
 pub mod control;
 pub mod document;
+pub mod ramp;
 pub mod standalone;
 pub mod supervise;
 pub mod text;

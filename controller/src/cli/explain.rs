@@ -2,7 +2,7 @@
 
 use super::figures::{bar, count, latency, plural, progress, rate, span};
 use super::screen::{Ink, Screen, columns};
-use super::{Done, Which, ask, say, status};
+use super::{Done, Which, ask, say};
 use crate::text::visible;
 use crate::view::{EvidenceView, Phase, ServiceView, View, ended, goes_on, odds, percent, rolls_back};
 use hueshift_core::color::Color;
@@ -28,6 +28,9 @@ pub(super) fn render(view: &View, service: &ServiceView, screen: &Screen) -> Str
         line("share", &share(service));
     }
     line("why", &why(service, view.now_ms));
+    if !service.open() {
+        line("next", &next(service));
+    }
     for waiting in &service.waiting_on {
         line("waits for", &waiting.text);
     }
@@ -82,7 +85,14 @@ fn standing(service: &ServiceView, now_ms: u64) -> String {
         Phase::Draining => "the old color finishes what it has",
         Phase::RollingBack => "everything goes back to the live color",
     };
-    format!("{}: {meaning}; for {since}", status::phase(service))
+    let step = match service.step {
+        Some(step) if service.phase == Phase::Progressing => {
+            format!(", step {} of {}", step.index + 1, step.count)
+        }
+        _ => String::new(),
+    };
+    let paused = if service.paused { ", paused" } else { "" };
+    format!("{} ({meaning}){step}{paused}, for {since}", service.phase.as_str())
 }
 
 fn share(service: &ServiceView) -> String {
@@ -119,16 +129,15 @@ pub(super) fn enforcement(service: &ServiceView) -> String {
 fn why(service: &ServiceView, now_ms: u64) -> String {
     let (live, candidate) = (service.live, service.candidate());
     if !service.open() {
-        let next = format!("a new revision of {candidate} or `hueshift release` starts the next release");
         return match service.last() {
             Some(last) => format!(
-                "release {} of {} ended {} ago: {}; {next}",
+                "release {} of {} ended {} ago: {}",
                 last.release,
                 visible(&last.revision),
                 span(now_ms.saturating_sub(last.ended_ms)),
                 ended(last)
             ),
-            None => next,
+            None => "there has been no release yet".to_owned(),
         };
     }
     let rates = |evidence: &EvidenceView| {
@@ -163,9 +172,23 @@ fn why(service: &ServiceView, now_ms: u64) -> String {
     }
 }
 
+fn next(service: &ServiceView) -> String {
+    let candidate = service.candidate();
+    let standby = service.colors.get(candidate);
+    let revision = visible(&standby.revision);
+    if standby.marked_bad {
+        return format!(
+            "another revision than {revision} on {candidate} starts a release; `hueshift release --force` tries {revision} again"
+        );
+    }
+    format!("a new revision on {candidate} starts a release; so does `hueshift release`, of {revision}")
+}
+
 fn colors(service: &ServiceView, screen: &Screen) -> String {
+    // With the gap between columns the first is as wide as the labels above.
+    let first = " ".repeat(LABEL - 2);
     let mut rows = vec![
-        ["", "REVISION", "REQUESTS", "REQ/S", "ERRORS", "P50", "P99", "IN FLIGHT", "SESSIONS"]
+        [first.as_str(), "REVISION", "REQUESTS", "REQ/S", "ERRORS", "P50", "P99", "IN FLIGHT", "SESSIONS"]
             .map(|head| screen.ink(Ink::Dim, head))
             .to_vec(),
     ];
@@ -173,7 +196,7 @@ fn colors(service: &ServiceView, screen: &Screen) -> String {
         let view = service.colors.get(color);
         let failed = (view.requests > 0).then(|| view.errors as f64 / view.requests as f64);
         rows.push(vec![
-            format!("{:LABEL$}", named(color, screen)),
+            named(color, screen),
             visible(&view.revision).into_owned(),
             count(view.requests),
             rate(view.rate),
@@ -184,7 +207,6 @@ fn colors(service: &ServiceView, screen: &Screen) -> String {
             count(view.sessions.into()),
         ]);
     }
-    // The label's column and the gap after it are as wide as the labels above.
     columns(&rows)
 }
 
@@ -199,7 +221,7 @@ pub(super) fn named(color: Color, screen: &Screen) -> String {
 
 /// Two bars: towards rollback and towards promotion.
 pub(super) fn evidence_lines(service: &ServiceView, evidence: &EvidenceView, screen: &Screen) -> String {
-    let cells = screen.columns().saturating_sub(60).clamp(10, 24);
+    let cells = screen.columns().saturating_sub(64).clamp(10, 24);
     let against = progress(evidence.log_e, evidence.rollback_at);
     let ink = if evidence.log_e >= evidence.hold_at { Ink::Bad } else { Ink::Dim };
     let mut out = format!(
@@ -234,7 +256,7 @@ fn towards_promotion(service: &ServiceView, evidence: &EvidenceView) -> Option<(
     let proven = if best >= 1.0 {
         format!("proven for {}", service.plan.limit)
     } else {
-        format!("{:.0} % of the proof{still}", best * 100.0)
+        format!("{:.0} % proven{still}", best * 100.0)
     };
     Some((best, proven))
 }

@@ -104,7 +104,8 @@ impl Screen {
         let indent = width(label);
         let room = self.columns().saturating_sub(indent).max(20);
         let mut lines = vec![String::new()];
-        for word in visible(text).split(' ') {
+        for word in words(&visible(text)) {
+            let word = word.as_str();
             let taken = lines.last().map_or(0, |line| width(line));
             if taken > 0 && taken + 1 + width(word) > room {
                 lines.push(word.to_owned());
@@ -128,6 +129,30 @@ impl Screen {
         let Some(width) = self.width else { return text.to_owned() };
         text.lines().map(|line| cut_line(line, width) + "\n").collect()
     }
+}
+
+/// The pieces of a text between which a line may end: never inside `1 : 12 000` or between a figure and its unit.
+fn words(text: &str) -> Vec<String> {
+    const UNITS: [&str; 8] = ["%", ":", "ms", "s", "min", "h", "d", "/"];
+    let mut out: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let figure = |c: char| c.is_ascii_digit();
+        let bare = word.trim_end_matches([',', ';', '.', ':', ')']);
+        match out.last_mut() {
+            Some(last)
+                if last.ends_with(" :")
+                    || (last.ends_with(figure)
+                        && (word == ":"
+                            || UNITS.contains(&bare)
+                            || (bare.len() == 3 && bare.chars().all(figure)))) =>
+            {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => out.push(word.to_owned()),
+        }
+    }
+    out
 }
 
 /// Rows in aligned columns, two blanks apart; the last column is not filled up.
@@ -243,6 +268,14 @@ mod tests {
         assert_eq!(
             plain(40).paragraph("waits  ", "for evidence: about 40 more candidate sessions"),
             "waits  for evidence: about 40 more\n       candidate sessions\n"
+        );
+    }
+
+    #[test]
+    fn a_figure_stays_with_its_unit() {
+        assert_eq!(
+            words("odds 1 : 12 000 of being chance; off 7 s after, 5 % more"),
+            ["odds", "1 : 12 000", "of", "being", "chance;", "off", "7 s", "after,", "5 %", "more"]
         );
     }
 

@@ -293,13 +293,13 @@ fn color_lines(service: &ServiceView, color: Color, screen: &Screen) -> [String;
             view.intended
         ),
         format!(
-            "  {:12}{errors}  p50 {}  p99 {}  {}/s  {} in flight  {} sessions",
+            "  {:12}{errors}  p50 {}  p99 {}  {}/s  {} sessions  {} in flight",
             "",
             latency(view.p50_ms),
             latency(view.p99_ms),
             rate(view.rate),
+            count(view.sessions.into()),
             view.in_flight,
-            count(view.sessions.into())
         ),
     ]
 }

@@ -57,16 +57,12 @@ pub fn rolls_back(service: &ServiceView) -> Option<String> {
         }
         _ => {
             let candidate = service.candidate();
-            let errors = match &service.evidence {
-                Some(evidence) => format!(
-                    "{candidate} fails more than {} and chance explains it at {} or less",
-                    service.live,
-                    odds(evidence.rollback_at)
-                ),
-                None => format!("{candidate} fails more than {}, beyond chance", service.live),
-            };
+            let odds =
+                service.evidence.as_ref().map_or_else(|| "too little".to_owned(), |e| odds(e.rollback_at));
             Some(format!(
-                "{errors}; nothing but errors for 3 s; the fuse in the Envoys trips; `hueshift abort`"
+                "{candidate} has more errors than {} and chance explains them at {odds} or less; at once when it answers \
+                 nothing but errors for 3 s or the fuse in the Envoys trips; or by `hueshift abort`",
+                service.live
             ))
         }
     }
@@ -118,15 +114,15 @@ pub fn odds(log_e: f64) -> String {
     format!("1 : {}", count((exact / unit).round() * unit))
 }
 
-/// A share of one: `0.04 %`, `4.9 %`, `31 %`.
+/// A share of one: `0.04 %`, `0.5 %`, `4.9 %`, `31 %`.
 pub fn percent(fraction: f64) -> String {
     let value = fraction * 100.0;
-    match value {
-        0.0 => "0 %".to_owned(),
-        v if v < 0.095 => format!("{v:.2} %"),
-        v if v < 9.95 => format!("{v:.1} %"),
-        v => format!("{v:.0} %"),
-    }
+    let text = match value {
+        v if v < 0.995 => format!("{v:.2}"),
+        v if v < 9.95 => format!("{v:.1}"),
+        v => return format!("{v:.0} %"),
+    };
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// Thousands apart: `12 000`.
