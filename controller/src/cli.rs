@@ -12,6 +12,8 @@ mod lint;
 mod screen;
 mod status;
 mod steer;
+#[cfg(test)]
+mod tests;
 mod wait;
 mod watch;
 
@@ -95,6 +97,8 @@ enum Output {
 struct Failure {
     code: u8,
     text: String,
+    /// The text begins with `FILE:LINE:` itself, as editors and CI expect it.
+    located: bool,
 }
 
 type Done = Result<ExitCode, Failure>;
@@ -181,27 +185,24 @@ fn show<T: serde::Serialize>(output: Output, value: &T, table: impl FnOnce(&Scre
 impl Failure {
     /// Something did not work.
     fn error(text: impl Into<String>) -> Self {
-        Failure { code: 1, text: text.into() }
+        Failure { code: 1, text: text.into(), located: false }
     }
 
     /// Something was asked or configured wrongly.
     fn usage(text: impl Into<String>) -> Self {
-        Failure { code: 2, text: text.into() }
+        Failure { code: 2, text: text.into(), located: false }
+    }
+
+    /// A document is wrong.
+    fn document(error: &crate::document::DocumentError) -> Self {
+        let located = matches!(error, crate::document::DocumentError::Wrong { .. });
+        let cause = std::error::Error::source(error).map_or(String::new(), |cause| format!(": {cause}"));
+        Failure { code: 2, text: format!("{error}{cause}"), located }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.text)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        if self.located { f.write_str(&self.text) } else { write!(f, "error: {}", self.text) }
     }
 }

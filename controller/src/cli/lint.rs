@@ -8,7 +8,7 @@ use super::screen::{Ink, Screen, columns};
 use super::{At, Done, Failure, say};
 use crate::api::{Advance, BlueGreen};
 use crate::control::Client;
-use crate::document::{DocumentError, advice, read};
+use crate::document::{advice, read};
 use crate::ramp::{StepForecast, Traffic, forecast};
 use crate::text::visible;
 use crate::view::{ServiceView, percent};
@@ -34,7 +34,7 @@ pub(super) struct LintArgs {
 }
 
 pub(super) async fn run(args: LintArgs) -> Done {
-    let documents = read(&args.file).map_err(unfit)?;
+    let documents = read(&args.file).map_err(|error| Failure::document(&error))?;
     let screen = Screen::of_stdout();
     let seen = Client::new(&args.at.state).status().await.map(|view| view.services).unwrap_or_default();
     let mut out = format!("{}: valid\n", visible(&args.file.display().to_string()));
@@ -42,11 +42,6 @@ pub(super) async fn run(args: LintArgs) -> Done {
         out += &render(document, traffic(&args, document, &seen), &screen);
     }
     say(screen.cut(&out))
-}
-
-fn unfit(error: DocumentError) -> Failure {
-    let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
-    Failure::usage(format!("{error}{cause}"))
 }
 
 fn traffic(args: &LintArgs, document: &BlueGreen, seen: &[ServiceView]) -> Option<Traffic> {

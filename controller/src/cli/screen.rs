@@ -131,7 +131,8 @@ impl Screen {
     }
 }
 
-/// The pieces of a text between which a line may end: never inside `1 : 12 000` or between a figure and its unit.
+/// The pieces of a text between which a line may end: never inside `1 : 12 000` or a
+/// command, nor between a figure and its unit.
 fn words(text: &str) -> Vec<String> {
     const UNITS: [&str; 8] = ["%", ":", "ms", "s", "min", "h", "d", "/"];
     let mut out: Vec<String> = Vec::new();
@@ -141,6 +142,7 @@ fn words(text: &str) -> Vec<String> {
         match out.last_mut() {
             Some(last)
                 if last.ends_with(" :")
+                    || last.matches('`').count() % 2 == 1
                     || (last.ends_with(figure)
                         && (word == ":"
                             || UNITS.contains(&bare)

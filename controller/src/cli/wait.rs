@@ -3,7 +3,6 @@
 //! A controller that restarts meanwhile is waited for; its state survives. Progress goes to standard error, one
 //! line per change, so that standard output stays for the result.
 
-use super::figures::span;
 use super::status::{last_ended, phase};
 use super::{At, Failure};
 use crate::api::human_duration;
@@ -68,11 +67,9 @@ pub(super) async fn until_ended(
             Err(_) => {}
         }
         if begin.elapsed() >= limit.timeout {
-            let waited = span(u64::try_from(limit.timeout.as_millis()).unwrap_or(u64::MAX));
-            return Err(Failure {
-                code: 5,
-                text: format!("not decided within {waited}; it goes on, see `hueshift explain`"),
-            });
+            let waited = human_duration::format(limit.timeout);
+            let text = format!("not decided within {waited}; it goes on, see `hueshift explain`");
+            return Err(Failure { code: 5, ..Failure::error(text) });
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
