@@ -3,6 +3,8 @@
 //!
 //! The judge and the proxies are inputs here; that they are right is tested where they live.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers outside `#[test]` functions
+
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::ServiceId;
 use hueshift_core::judge::Verdict;
