@@ -5,6 +5,8 @@
 //! [`Request`] and answers [`Accepted`] (200) or [`Refused`] (4xx, 5xx). Requests are tiny and local: a client
 //! opens one connection per request and gives up after [`TIMEOUT`].
 
+pub mod server;
+
 use crate::view::View;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;

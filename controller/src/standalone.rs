@@ -4,20 +4,32 @@
 
 pub mod files;
 pub mod layout;
+pub mod lookout;
 pub mod programs;
+pub mod store;
 pub mod xds;
 
 use crate::api::BlueGreen;
+use crate::control;
+use crate::document;
+use crate::engine::{self, Engine, Input};
+use crate::home::Remembered;
+use crate::ingest;
 use crate::supervise;
-use hueshift_core::color::Color;
-use hueshift_core::contract::{FuseParams, MeshKey, PluginConfig, REPORT_MS};
-use hueshift_core::release::Route;
+use hueshift_core::contract::{FuseParams, MeshKey, PluginConfig, REPORT_MS, ServiceId};
 use layout::Layout;
+use lookout::Lookout;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use store::{Restartable, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// What `hueshift up` was told.
 #[derive(Debug, Clone, clap::Args)]
@@ -126,64 +138,137 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 async fn serve(args: UpArgs) -> Result<(), UpError> {
-    let services = read_document(&args.file)?;
+    let services = document::read(&args.file).map_err(|error| UpError::Document(error.to_string()))?;
     let envoy = find_envoy(args.envoy.as_deref())?;
-    let filter = find_filter(args.filter.as_deref())?;
+    let module = find_filter(args.filter.as_deref())?;
     let root = args.state.clone().unwrap_or_else(|| beside(&args.file));
     let layout = Layout::create(&root)?;
-    let lock = layout.lock();
-    let _held = supervise::lock(&lock)
-        .map_err(|source| UpError::File { path: lock, source })?
-        .ok_or_else(|| UpError::Locked(layout.root().to_owned()))?;
-    for service in &services {
-        let route = Route { stable: Color::Blue, plan: None };
-        write_json(&layout.routes(&service.metadata.name), &xds::routes(&service.metadata.name, &route))?;
+    let _held = lock(&layout)?;
+
+    let restartable = Restartable::default();
+    let store = Store::new(layout.clone(), restartable.clone());
+    let started_ms = lookout::wall_ms();
+    let (keys, problems) =
+        store.mesh_keys(started_ms).map_err(|source| UpError::File { path: layout.mesh_key(), source })?;
+    let mut remembered = remember(&store, &services, started_ms)?;
+    if let Some((first, _)) = remembered.values_mut().next() {
+        first.problems.extend(problems);
     }
-    let config = PluginConfig {
-        cluster: xds::REPORT_CLUSTER.to_owned(),
-        keys: vec![MeshKey { version: 1, hex: "00".repeat(32) }],
-        report_ms: REPORT_MS,
-        fuse: Some(FuseParams { p0: 0.02, h: 24.0 }),
-        hang_ms: 10_000,
-    };
-    let module = xds::filter(&filter, 1, &config).unwrap_or_default();
-    write_json(&layout.xds(xds::FILTER_FILE), &module)?;
-    write_json(&layout.xds(xds::CLUSTERS), &xds::clusters(&layout, &services))?;
-    write_json(&layout.xds(xds::LISTENERS), &xds::listeners(&layout, &services))?;
-    write_json(&layout.root().join("bootstrap.json"), &xds::bootstrap(&layout))?;
+    write_for_envoy(&layout, &services, &module, keys)?;
+
     let launcher =
         std::env::current_exe().map_err(|source| UpError::File { path: "hueshift".into(), source })?;
-    let mut keepers = vec![programs::envoy(&layout, &envoy, args.workers)];
-    for service in &services {
-        keepers.extend(
-            Color::BOTH.into_iter().filter_map(|color| programs::color(&layout, &args.file, service, color)),
-        );
-    }
-    let mut keepers: Vec<_> =
-        keepers.into_iter().map(|program| supervise::Keeper::adopt(program, &launcher)).collect();
-    if keepers.first().is_some_and(|envoy| envoy.running().is_none()) {
+    let program = programs::envoy(&layout, &envoy, args.workers);
+    let (lookout, window) =
+        Lookout::new(layout.clone(), args.file.clone(), services.clone(), launcher, restartable, program);
+    if lookout.envoy.running().is_none() {
         addresses_are_free(&services)?;
     }
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {
-                for keeper in &mut keepers {
-                    match keeper.look() {
-                        Some(event) => println!("{}: {event:?}", keeper.program.name),
-                        None => continue,
-                    }
-                }
-            }
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        }
+    for name in lookout.adopted() {
+        println!("{name}: runs already, adopted");
     }
+
+    let (to_engine, inputs) = mpsc::channel(1_024);
+    let identity = engine::Identity { file: args.file.display().to_string(), term: started_ms, started_ms };
+    let engine = Engine::new(window, Arc::new(store), identity, None, to_engine.clone(), |document| {
+        remembered
+            .remove(&document.metadata.name)
+            .unwrap_or((Remembered::default(), ServiceId::from_bytes([0; 8])))
+    });
+    let reports = listen(&layout.report_socket(), ingest::router(to_engine.clone()))?;
+    let control = listen(&layout.control_socket(), control::server::router(to_engine.clone()))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let looking = std::thread::spawn({
+        let stop = stop.clone();
+        move || lookout.run(&stop)
+    });
+    for service in &services {
+        println!("{}: serving on http://{}", service.metadata.name, service.spec.listen);
+    }
+    let stopper = tokio::spawn(stop_when_told(to_engine));
+    engine.run(inputs).await;
+    stopper.abort();
+    reports.abort();
+    control.abort();
+    stop.store(true, Ordering::Relaxed);
+    let _ = tokio::task::spawn_blocking(move || looking.join()).await;
+    println!(
+        "stopped; Envoy and the colors keep serving: `hueshift up` adopts them, `hueshift down --state {}` ends them",
+        layout.root().display()
+    );
+    Ok(())
 }
 
-fn read_document(path: &Path) -> Result<Vec<BlueGreen>, UpError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| UpError::File { path: path.to_owned(), source })?;
-    serde_saphyr::from_multiple(&text).map_err(|error| UpError::Document(error.to_string()))
+/// The first signal asks for an orderly stop; the second one takes the default way.
+async fn stop_when_told(engine: mpsc::Sender<Input>) {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
+    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    println!("stopping: everything to the stable color first");
+    let _ = engine.send(Input::Stop).await;
+    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    std::process::exit(130);
+}
+
+fn lock(layout: &Layout) -> Result<std::fs::File, UpError> {
+    let path = layout.lock();
+    supervise::lock(&path)
+        .map_err(|source| UpError::File { path, source })?
+        .ok_or_else(|| UpError::Locked(layout.root().to_owned()))
+}
+
+/// What is known of each service, and a number for those of which nothing is.
+type All = BTreeMap<String, (Remembered, ServiceId)>;
+
+fn remember(store: &Store, services: &[BlueGreen], now: u64) -> Result<All, UpError> {
+    services
+        .iter()
+        .map(|service| {
+            let name = service.metadata.name.clone();
+            let known = store.remember(service, now).and_then(|known| Ok((known, store::fresh_id()?)));
+            let known = known.map_err(|source| UpError::File { path: name.clone().into(), source })?;
+            Ok((name, known))
+        })
+        .collect()
+}
+
+/// Everything that Envoy reads but the routes, which are the engine's.
+fn write_for_envoy(
+    layout: &Layout,
+    services: &[BlueGreen],
+    module: &Path,
+    keys: Vec<MeshKey>,
+) -> Result<(), UpError> {
+    // Before the first reply the least trigger-happy of the services' fuses is in force.
+    let fuse = services
+        .iter()
+        .filter_map(engine::fuse)
+        .reduce(|one, other| FuseParams { p0: one.p0.max(other.p0), h: one.h.max(other.h) });
+    let config = PluginConfig {
+        cluster: xds::REPORT_CLUSTER.to_owned(),
+        keys,
+        report_ms: REPORT_MS,
+        fuse,
+        hang_ms: engine::HANG_MS,
+    };
+    let filter = xds::filter(module, 1, &config).map_err(|error| UpError::File {
+        path: layout.xds(xds::FILTER_FILE),
+        source: io::Error::other(error),
+    })?;
+    write_json(&layout.xds(xds::FILTER_FILE), &filter)?;
+    write_json(&layout.xds(xds::CLUSTERS), &xds::clusters(layout, services))?;
+    write_json(&layout.xds(xds::LISTENERS), &xds::listeners(layout, services))?;
+    write_json(&layout.root().join("bootstrap.json"), &xds::bootstrap(layout))?;
+    Ok(())
+}
+
+fn listen(path: &Path, router: axum::Router) -> Result<JoinHandle<()>, UpError> {
+    let listener = ingest::listen(path).map_err(|source| UpError::File { path: path.to_owned(), source })?;
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!("a socket of the controller ended: {error}");
+        }
+    }))
 }
 
 /// `.hueshift` in the document's folder.
@@ -224,5 +309,5 @@ fn addresses_are_free(services: &[BlueGreen]) -> Result<(), UpError> {
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), files::WriteError> {
-    files::replace(path, value.to_string().as_bytes())
+    files::replace_if_changed(path, value.to_string().as_bytes())
 }

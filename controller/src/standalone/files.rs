@@ -55,6 +55,14 @@ pub fn write_once(path: &Path, contents: &[u8]) -> Result<bool, WriteError> {
     replace(path, contents).map(|()| true)
 }
 
+/// Replaces `path` unless it holds just that: Envoy takes every rename as news.
+pub fn replace_if_changed(path: &Path, contents: &[u8]) -> Result<(), WriteError> {
+    match fs::read(path) {
+        Ok(now) if now == contents => Ok(()),
+        _ => replace(path, contents),
+    }
+}
+
 /// Reads JSON; sets an unreadable file aside as `<name>.corrupt-<now>`.
 pub fn load<T: DeserializeOwned>(path: &Path, now: u64) -> io::Result<Loaded<T>> {
     let bytes = match fs::read(path) {

@@ -53,3 +53,17 @@ pub fn color(layout: &Layout, file: &Path, service: &BlueGreen, color: Color) ->
         name,
     })
 }
+
+/// The same program as it was started by an earlier `up`: a live color must not change because it died.
+pub fn as_recorded(mut program: Program, argv: Vec<String>, revision: String) -> Program {
+    if !argv.is_empty() {
+        program.argv = argv;
+        for (key, value) in &mut program.env {
+            if key == "HUESHIFT_REVISION" {
+                value.clone_from(&revision);
+            }
+        }
+        program.revision = revision;
+    }
+    program
+}

@@ -10,6 +10,7 @@ use crate::api::BlueGreen;
 use hueshift_core::color::Color;
 use hueshift_core::contract::{COLOR_HEADER, PluginConfig};
 use hueshift_core::release::Route;
+use hueshift_core::route_plan::RoutePlan;
 use hueshift_core::share::Bps;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -123,6 +124,20 @@ pub fn filter(module: &Path, generation: u32, config: &PluginConfig) -> Result<V
             },
         },
     })]))
+}
+
+/// Reads back what [`routes`] wrote: the plan, or the one color that an idle route names.
+pub fn read_route(service: &str, bytes: &[u8]) -> Option<Route> {
+    let file: Value = serde_json::from_slice(bytes).ok()?;
+    let routes = file.pointer("/resources/0/virtual_hosts/0/routes")?.as_array()?;
+    let last = routes.last()?;
+    let name = last.get("name")?.as_str()?;
+    if let Ok(decoded) = RoutePlan::decode(name.as_bytes()) {
+        return Some(Route { stable: decoded.plan.stable, plan: Some(decoded.plan) });
+    }
+    let cluster = last.pointer("/route/cluster")?.as_str()?;
+    let stable = Color::BOTH.into_iter().find(|color| cluster_name(service, *color) == cluster)?;
+    Some(Route { stable, plan: None })
 }
 
 fn listener(layout: &Layout, service: &BlueGreen) -> Option<Value> {

@@ -1,0 +1,389 @@
+//! The engine: observe, judge, plan, apply, for all services, in one task.
+//!
+//! One task owns everything, so there are no locks and an order of events can be told. It never writes itself: a
+//! writer does one change at a time and its answer is the next event, so that a crash between any two writes is an
+//! ordinary state. While a release is open it turns every 10 ms; reports that came since the last tick are judged
+//! together and their replies wait for it, so the very reply to the report that crossed the line carries the cap.
+//! Replies go out before anything is written.
+
+mod service;
+mod show;
+mod trial;
+mod wish;
+
+use crate::api::BlueGreen;
+use crate::control::{Accepted, Command, Refused, Request};
+use crate::home::{Apply, Observe, Remembered, Seen};
+use crate::view::View;
+use hueshift_core::contract::{Params, REPORT_MS, Reply, Report, ServiceId};
+use hueshift_core::intake::Intake;
+use hueshift_core::planner::{Plan, Verb};
+use hueshift_core::release::Phase;
+use service::{Caller, Service, Write};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+pub use wish::{HANG_MS, fuse};
+
+/// Longest time between two looks when nothing happens, ms.
+const IDLE_LOOK_MS: u64 = 250;
+/// Longest time that a stop waits for the routes to be written and taken, ms.
+const STOP_MS: u64 = 3_000;
+
+/// Something that happens to the engine.
+pub enum Input {
+    /// A filter reports.
+    Report(Box<Report>, oneshot::Sender<Reply>),
+    /// A person asks for something.
+    Command(Request, Caller),
+    /// Somebody looks.
+    Status(oneshot::Sender<View>),
+    /// The process should end: everything to stable first.
+    Stop,
+    /// A write ended.
+    Written(usize, WriteDone),
+}
+
+/// The end of a write.
+pub struct WriteDone {
+    write: Write,
+    result: Result<(), String>,
+}
+
+/// How the controller introduces itself in views.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The document, as given on the command line.
+    pub file: String,
+    /// Distinguishes this process from earlier ones in replies; grows.
+    pub term: u64,
+    /// When it started, Unix ms.
+    pub started_ms: u64,
+}
+
+/// Everything behind `up`.
+pub struct Engine<O> {
+    observe: O,
+    apply: Arc<dyn Apply>,
+    identity: Identity,
+    services: Vec<Service>,
+    intake: Intake,
+    news: bool,
+    looked_ms: u64,
+    waiting: Vec<Waiting>,
+    seen: Seen,
+    stop_by_ms: Option<u64>,
+    to_self: mpsc::Sender<Input>,
+    recorder: Option<Box<dyn Recorder>>,
+}
+
+/// Takes what the judge receives (the world file).
+pub trait Recorder: Send {
+    /// A release's judging begins.
+    fn begin(&mut self, service: &str, release: u32, analysis: &hueshift_core::judge::Analysis);
+    /// Rows of a tick.
+    fn rows(&mut self, service: &str, release: u32, t_ms: u64, rows: &[hueshift_core::judge::Row]);
+}
+
+/// A report whose reply waits for the judge.
+struct Waiting {
+    ack: u64,
+    ids: Vec<ServiceId>,
+    to: oneshot::Sender<Reply>,
+}
+
+// === impl Engine ===
+
+impl<O: Observe> Engine<O> {
+    /// An engine that has not begun. `remember` gives what an earlier process left of a service, `fresh_id` a number
+    /// for one that never was.
+    pub fn new(
+        mut observe: O,
+        apply: Arc<dyn Apply>,
+        identity: Identity,
+        recorder: Option<Box<dyn Recorder>>,
+        to_self: mpsc::Sender<Input>,
+        mut remember: impl FnMut(&BlueGreen) -> (Remembered, ServiceId),
+    ) -> Engine<O> {
+        let seen = observe.seen().unwrap_or_default();
+        let now_ms = observe.now_ms();
+        let mut intake = Intake::default();
+        let services = seen
+            .services
+            .iter()
+            .map(|document| {
+                let (remembered, fresh_id) = remember(document);
+                let mut service = Service::new(document.clone(), remembered, fresh_id, now_ms);
+                service.keep_trial(&mut intake, false, now_ms);
+                service
+            })
+            .collect();
+        let mut engine = Engine {
+            observe,
+            apply,
+            identity,
+            services,
+            intake,
+            news: true,
+            looked_ms: now_ms,
+            waiting: Vec::new(),
+            seen: Seen::default(),
+            stop_by_ms: None,
+            to_self,
+            recorder,
+        };
+        engine.take_seen(seen);
+        engine
+    }
+
+    /// Works until it is stopped.
+    pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        loop {
+            self.turn();
+            if self.may_end() {
+                return;
+            }
+            let pause = Duration::from_millis(self.due_ms().saturating_sub(self.observe.now_ms()));
+            tokio::select! {
+                input = inputs.recv() => match input {
+                    Some(input) => self.take(input),
+                    None => return,
+                },
+                () = tokio::time::sleep(pause) => {}
+            }
+            while let Ok(input) = inputs.try_recv() {
+                self.take(input);
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Report(report, to) => self.take_report(&report, to),
+            Input::Command(request, caller) => self.take_command(request, caller),
+            Input::Status(to) => {
+                let _ = to.send(self.view());
+            }
+            Input::Stop => {
+                let by = self.observe.now_ms().saturating_add(STOP_MS);
+                self.stop_by_ms.get_or_insert(by);
+            }
+            Input::Written(index, done) => {
+                let now_ms = self.observe.now_ms();
+                if let Some(service) = self.services.get_mut(index) {
+                    service.end_write(done.write, done.result, now_ms);
+                }
+            }
+        }
+    }
+
+    /// One turn: each step reads what the steps before it left.
+    fn turn(&mut self) {
+        if let Some(seen) = self.observe.seen() {
+            self.take_seen(seen);
+        }
+        let now_ms = self.observe.now_ms();
+        if self.judge(now_ms) {
+            self.reply();
+        }
+        self.plan(now_ms);
+        self.checkpoint(now_ms);
+    }
+
+    fn take_seen(&mut self, seen: Seen) {
+        for document in seen.services.iter() {
+            let name = &document.metadata.name;
+            if let Some(service) = self.services.iter_mut().find(|service| service.name == *name) {
+                service.document = document.clone();
+                service.endpoints = seen.endpoints.get(name).copied().unwrap_or_default();
+            }
+        }
+        self.seen = seen;
+    }
+
+    fn take_report(&mut self, report: &Report, to: oneshot::Sender<Reply>) {
+        let taken = self.intake.take(report, self.observe.now_ms());
+        self.news = true;
+        let ids = report.plans.iter().map(|plan| plan.id).collect();
+        self.waiting.push(Waiting { ack: taken.ack, ids, to });
+    }
+
+    fn take_command(&mut self, request: Request, caller: Caller) {
+        let verb = match request.command {
+            Command::Release { force } => Verb::Release { force },
+            Command::Promote => Verb::Promote,
+            Command::Pause => Verb::Pause,
+            Command::Resume => Verb::Resume,
+            Command::Abort => Verb::Abort,
+        };
+        let names: Vec<&str> = self.services.iter().map(|service| service.name.as_str()).collect();
+        let wanted = match (&request.service, names.as_slice()) {
+            (Some(name), _) => Ok(name.clone()),
+            (None, [only]) => Ok((*only).to_owned()),
+            (None, _) => Err(Refused {
+                error: "there is more than one service".to_owned(),
+                remedy: format!("name one of {}", names.join(", ")),
+            }),
+        };
+        let unknown = |name: &str| Refused {
+            error: format!("there is no service {name}"),
+            remedy: format!("name one of {}", names.join(", ")),
+        };
+        let found = wanted
+            .and_then(|name| names.iter().position(|known| *known == name).ok_or_else(|| unknown(&name)));
+        match found.map(|index| self.services.get_mut(index)) {
+            Ok(Some(service)) => service.take_order(verb, caller),
+            Ok(None) => {}
+            Err(refused) => {
+                let _ = caller.send(Err(refused));
+            }
+        }
+    }
+
+    /// Ticks every open trial that is due. Says whether replies may go out: every report was judged.
+    fn judge(&mut self, now_ms: u64) -> bool {
+        let wall_ms = self.observe.wall_ms();
+        let due = self
+            .services
+            .iter()
+            .all(|service| service.trial.as_ref().is_none_or(|trial| trial.next_tick_ms() <= now_ms));
+        let look = self.news || now_ms.saturating_sub(self.looked_ms) >= IDLE_LOOK_MS;
+        if due && look {
+            self.looked_ms = now_ms;
+        }
+        for service in &mut self.services {
+            if due && look {
+                service.take_facts(&self.intake, now_ms);
+            }
+            let facts = (due && look).then_some(&service.facts);
+            if let Some(trial) = service.trial.as_mut().filter(|trial| trial.next_tick_ms() <= now_ms) {
+                let release = trial.release;
+                trial.tick(now_ms, wall_ms, &mut self.intake, facts, |t_ms, rows| {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.rows(&service.name, release, t_ms, rows);
+                    }
+                });
+            }
+        }
+        if due {
+            self.news = false;
+        }
+        due
+    }
+
+    fn plan(&mut self, now_ms: u64) {
+        for index in 0..self.services.len() {
+            let Some(service) = self.services.get_mut(index) else { continue };
+            let plan = service.plan(self.stop_by_ms.is_some(), now_ms);
+            let Some(write) = service.next_write(&plan.changes, now_ms) else { continue };
+            self.begin(index, write, &plan, now_ms);
+        }
+    }
+
+    /// Hands one write to the writer. A state counts from here on, and is told.
+    fn begin(&mut self, index: usize, write: Write, plan: &Plan, now_ms: u64) {
+        let wall_ms = self.observe.wall_ms();
+        let Some(service) = self.services.get_mut(index) else { return };
+        let record = match &write {
+            Write::Record(record) => Some(show::record(service, record, now_ms, wall_ms)),
+            Write::Save(_) | Write::Route(_) => None,
+        };
+        service.begin_write(&write, record.clone());
+        if let Write::Save(_) = &write {
+            show::tell_moves(service, &plan.report.moves);
+            for (caller, answer) in service.callers_of(&plan.report) {
+                let _ = caller.send(show::answer(service, &answer));
+            }
+            let begun = service.keep_trial(&mut self.intake, true, now_ms);
+            service.take_facts(&self.intake, now_ms);
+            if let (true, Some(recorder), Some(trial)) = (begun, &mut self.recorder, &service.trial) {
+                recorder.begin(&service.name, trial.release, trial.analysis());
+            }
+            let candidate = (service.state.phase == Phase::Preparing).then(|| service.state.candidate());
+            self.apply.may_restart(&service.name, candidate);
+        }
+        let (apply, name, back) = (self.apply.clone(), service.name.clone(), self.to_self.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = match &write {
+                Write::Record(_) => record.map_or(Ok(()), |record| apply.record(&record)),
+                Write::Save(state) => apply.save(&name, state),
+                Write::Route(route) => apply.route(&name, route),
+            };
+            let done = WriteDone { write, result: result.map_err(|error| error.0) };
+            let _ = back.blocking_send(Input::Written(index, done));
+        });
+    }
+
+    fn reply(&mut self) {
+        let caps: Vec<_> = self.services.iter().filter_map(Service::cap).collect();
+        let rearm: Vec<_> = self
+            .services
+            .iter()
+            .filter_map(|service| service.trial.as_ref())
+            .flat_map(trial::Trial::rearm)
+            .collect();
+        for waiting in self.waiting.drain(..) {
+            let params: Vec<Params> = self
+                .services
+                .iter()
+                .filter(|service| waiting.ids.contains(&service.state.id))
+                .map(|service| wish::params(service.state.id, &service.document))
+                .collect();
+            let reply = Reply {
+                term: self.identity.term,
+                ack: waiting.ack,
+                report_ms: REPORT_MS,
+                caps: caps.clone(),
+                params,
+                rearm: rearm.clone(),
+            };
+            let _ = waiting.to.send(reply);
+        }
+    }
+
+    /// Checkpoints are not part of a plan: losing one costs evidence, never a decision.
+    fn checkpoint(&mut self, now_ms: u64) {
+        for service in &mut self.services {
+            let Some(trial) = &mut service.trial else { continue };
+            let Some(bytes) = trial.due_checkpoint(now_ms, &self.intake) else { continue };
+            let (apply, name) = (self.apply.clone(), service.name.clone());
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = apply.checkpoint(&name, &bytes) {
+                    tracing::warn!(service = %name, "no checkpoint of the judge: {error}");
+                }
+            });
+        }
+    }
+
+    fn due_ms(&self) -> u64 {
+        let idle = self.observe.now_ms().saturating_add(IDLE_LOOK_MS);
+        self.services.iter().filter_map(Service::due_ms).fold(idle, u64::min)
+    }
+
+    /// A stop is over when everything is at rest, or when it took too long and the routes are at least safe.
+    fn may_end(&self) -> bool {
+        let Some(by_ms) = self.stop_by_ms else { return false };
+        let rest = self.services.iter().all(Service::is_at_rest);
+        let late = self.observe.now_ms() >= by_ms;
+        if late && !self.services.iter().all(Service::is_safe_to_leave) {
+            tracing::error!("stopping although the routes could not be written: see the messages above");
+        }
+        rest || late
+    }
+
+    fn view(&self) -> View {
+        show::view(&self.identity, &self.services, &self.seen, self.observe.now_ms(), self.observe.wall_ms())
+    }
+}
+
+/// What a command that nobody can take any more is told.
+pub fn gone() -> Refused {
+    Refused {
+        error: "the controller is about to end".to_owned(),
+        remedy: "start it again with `hueshift up`".to_owned(),
+    }
+}
+
+/// The type of an accepted command, for servers.
+pub type CommandResult = Result<Accepted, Refused>;

@@ -1,0 +1,319 @@
+//! One release before its judge: ticks, verdict, the plain rules beside the tests, and the checkpoint of it all.
+//!
+//! A trial's time starts at 0 and moves in ticks of 10 ms. Ticks that we were late for are caught up with in order,
+//! so that live judging and a replay see the same rows at the same ticks. Once condemned it stays condemned.
+
+use hueshift_core::color::Color;
+use hueshift_core::contract::{Rearm, ServiceId, Tally};
+use hueshift_core::intake::{Facts, Intake, IntakeCheckpoint};
+use hueshift_core::judge::dead::{DeadInput, DeadRule};
+use hueshift_core::judge::trips::{self, ProxyTrip, Trips};
+use hueshift_core::judge::{Analysis, Checkpoint, Evidence, Judge, Requirement, Row, Verdict};
+use hueshift_core::planner::Judged;
+use hueshift_core::release::Cause;
+use hueshift_core::share::Bps;
+use serde::{Deserialize, Serialize};
+
+/// Length of a tick, ms.
+pub const TICK_MS: u64 = 10;
+/// Time between checkpoints without news, ms.
+const CHECKPOINT_EVERY_MS: u64 = 10_000;
+
+/// The judging of one release.
+pub struct Trial {
+    /// The release.
+    pub release: u32,
+    id: ServiceId,
+    stable: Color,
+    started_ms: u64,
+    judge: Judge,
+    log_e: f64,
+    rules: Rules,
+    share: Bps,
+    absolute: bool,
+    fuse: Trips,
+    proxies: Vec<ProxyTrip>,
+    saved_ms: u64,
+    saved_verdict: Verdict,
+    /// Kept for the record.
+    pub noted: Noted,
+}
+
+/// Moments for the record, Unix ms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {
+    /// First failure of the candidate's present run of failures.
+    pub first_bad_ms: Option<u64>,
+    /// When it was condemned.
+    pub cap_ms: Option<u64>,
+}
+
+/// What stands beside the tests.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Rules {
+    t_ms: u64,
+    dead: DeadRule,
+    is_dead: bool,
+    fuse: bool,
+    /// Completed and failed so far, (candidate, stable).
+    counted: [(u64, u64); 2],
+    /// Candidate requests started before the present share.
+    step_base: u64,
+}
+
+/// Everything that a restarted controller needs to go on.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    release: u32,
+    started_ms: u64,
+    rules: Rules,
+    noted: Noted,
+    judge: Checkpoint,
+    intake: IntakeCheckpoint,
+}
+
+// === impl Trial ===
+
+impl Trial {
+    /// A trial that begins now.
+    pub fn begin(
+        id: ServiceId,
+        release: u32,
+        stable: Color,
+        analysis: Analysis,
+        now_ms: u64,
+    ) -> Option<Trial> {
+        let absolute = analysis.p_ceiling.is_some();
+        let judge = match Judge::new(analysis) {
+            Ok(judge) => judge,
+            Err(error) => {
+                tracing::error!(release, %error, "the release cannot be judged");
+                return None;
+            }
+        };
+        Some(Trial {
+            release,
+            id,
+            stable,
+            started_ms: aligned(now_ms),
+            judge,
+            log_e: 0.0,
+            rules: Rules::default(),
+            share: Bps::ZERO,
+            absolute,
+            fuse: Trips::Quiet,
+            proxies: Vec::new(),
+            saved_ms: 0,
+            saved_verdict: Verdict::Rollback,
+            noted: Noted::default(),
+        })
+    }
+
+    /// Goes on from a checkpoint of this release, if it is one.
+    pub fn restore(
+        bytes: &[u8],
+        id: ServiceId,
+        release: u32,
+        stable: Color,
+        intake: &mut Intake,
+        now_ms: u64,
+    ) -> Option<Trial> {
+        let saved: Saved = crate::home::Versioned::read(bytes).ok()?;
+        if saved.release != release {
+            return None;
+        }
+        let judge = Judge::restore(saved.judge).ok()?;
+        intake.restore(id, release, saved.intake);
+        // After a reboot the clock began anew: the trial goes on from where it was.
+        let started_ms = if saved.started_ms <= now_ms {
+            saved.started_ms
+        } else {
+            aligned(now_ms.saturating_sub(saved.rules.t_ms))
+        };
+        let absolute = judge.analysis().p_ceiling.is_some();
+        Some(Trial {
+            release,
+            id,
+            stable,
+            started_ms,
+            absolute,
+            judge,
+            log_e: 0.0,
+            share: Bps::ZERO,
+            fuse: if saved.rules.fuse { Trips::Global } else { Trips::Quiet },
+            rules: saved.rules,
+            proxies: Vec::new(),
+            saved_ms: 0,
+            saved_verdict: Verdict::Rollback,
+            noted: saved.noted,
+        })
+    }
+
+    /// When the next tick is due.
+    pub fn next_tick_ms(&self) -> u64 {
+        self.started_ms + self.rules.t_ms + TICK_MS
+    }
+
+    /// The judge's parameters.
+    pub fn analysis(&self) -> &Analysis {
+        self.judge.analysis()
+    }
+
+    /// What the present share asks for.
+    pub fn at_share(&mut self, share: Bps, facts: &Facts) {
+        if share != self.share {
+            self.share = share;
+            self.rules.step_base = facts.totals.get(self.stable.other()).started;
+            self.judge.require(Requirement::for_share(share, self.absolute));
+        }
+    }
+
+    /// Judges up to now. The rows that arrived meanwhile belong to the newest tick. `seen` is told each tick that
+    /// had rows, for the record.
+    pub fn tick(
+        &mut self,
+        now_ms: u64,
+        wall_ms: u64,
+        intake: &mut Intake,
+        facts: Option<&Facts>,
+        mut seen: impl FnMut(u64, &[Row]),
+    ) {
+        let until = now_ms.saturating_sub(self.started_ms) / TICK_MS * TICK_MS;
+        while self.rules.t_ms + TICK_MS < until {
+            self.rules.t_ms += TICK_MS;
+            self.judge.tick(self.rules.t_ms, &[]);
+        }
+        if self.rules.t_ms >= until {
+            return;
+        }
+        self.rules.t_ms = until;
+        let rows = match facts {
+            Some(_) => intake.rows(self.id, self.release, self.stable),
+            None => Vec::new(),
+        };
+        self.log_e = self.judge.tick(until, &rows).log_e;
+        if !rows.is_empty() {
+            seen(until, &rows);
+        }
+        self.apply_rules(until, wall_ms, facts);
+        if self.condemned().is_some() && self.noted.cap_ms.is_none() {
+            self.noted.cap_ms = Some(wall_ms);
+        }
+    }
+
+    /// Why the candidate is condemned, if it is.
+    pub fn condemned(&self) -> Option<Cause> {
+        if self.rules.is_dead {
+            Some(Cause::Dead)
+        } else if self.rules.fuse {
+            Some(Cause::Fuse)
+        } else if self.judge.verdict() == Verdict::Rollback {
+            Some(Cause::Verdict)
+        } else {
+            None
+        }
+    }
+
+    /// For the planner.
+    pub fn judged(&self) -> Judged {
+        Judged {
+            release: self.release,
+            share: self.share,
+            verdict: self.judge.verdict(),
+            dead: self.rules.is_dead,
+            fuse: self.rules.fuse,
+        }
+    }
+
+    /// For people.
+    pub fn evidence(&self) -> Evidence {
+        self.judge.evidence()
+    }
+
+    /// Candidate requests started at the present share.
+    pub fn step_requests(&self, facts: &Facts) -> u64 {
+        facts.totals.get(self.stable.other()).started.saturating_sub(self.rules.step_base)
+    }
+
+    /// Fuses that tripped for a local reason: a few requests may probe them.
+    pub fn rearm(&self) -> Vec<Rearm> {
+        let Trips::Local(names) = &self.fuse else { return Vec::new() };
+        self.proxies
+            .iter()
+            .filter(|proxy| names.contains(&proxy.proxy))
+            .map(|proxy| Rearm {
+                id: self.id,
+                release: self.release,
+                trip: proxy.trip,
+                probe: trips::PROBE_REQUESTS,
+            })
+            .collect()
+    }
+
+    /// A checkpoint if one is due: at each change of the verdict, and every ten seconds.
+    pub fn due_checkpoint(&mut self, now_ms: u64, intake: &Intake) -> Option<Vec<u8>> {
+        let verdict = self.judge.verdict();
+        let late = now_ms.saturating_sub(self.saved_ms) >= CHECKPOINT_EVERY_MS;
+        if !late && verdict == self.saved_verdict {
+            return None;
+        }
+        self.saved_ms = now_ms;
+        self.saved_verdict = verdict;
+        let saved = Saved {
+            release: self.release,
+            started_ms: self.started_ms,
+            rules: self.rules.clone(),
+            noted: self.noted,
+            judge: self.judge.checkpoint(),
+            intake: intake.checkpoint(self.id, self.release),
+        };
+        crate::home::Versioned::bytes(saved).ok()
+    }
+
+    fn apply_rules(&mut self, t_ms: u64, wall_ms: u64, facts: Option<&Facts>) {
+        let Some(facts) = facts else {
+            self.rules.is_dead |= self.rules.dead.tick(t_ms, DeadInput::default());
+            return;
+        };
+        let now = [self.stable.other(), self.stable].map(|color| {
+            let tally: &Tally = facts.totals.get(color);
+            (tally.completed, tally.errors)
+        });
+        let [candidate, stable] = [0, 1].map(|role| {
+            let now = now.get(role).copied().unwrap_or_default();
+            let before = self.rules.counted.get(role).copied().unwrap_or_default();
+            (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1))
+        });
+        self.rules.counted = now;
+        if candidate.1 > 0 && self.noted.first_bad_ms.is_none() {
+            self.noted.first_bad_ms = Some(wall_ms);
+        } else if candidate.0 > candidate.1 && candidate.1 == 0 && self.condemned().is_none() {
+            self.noted.first_bad_ms = None;
+        }
+        self.rules.is_dead |= self.rules.dead.tick(
+            t_ms,
+            DeadInput {
+                candidate_completed: candidate.0,
+                candidate_errors: candidate.1,
+                stable_completed: stable.0,
+                stable_errors: stable.1,
+            },
+        );
+        self.proxies = facts
+            .proxies
+            .iter()
+            .map(|proxy| ProxyTrip {
+                proxy: proxy.proxy.clone(),
+                trip: proxy.tripped,
+                candidate_started: *proxy.started.get(self.stable.other()),
+            })
+            .collect();
+        self.fuse = trips::weigh(&self.proxies, self.log_e);
+        self.rules.fuse |= self.fuse == Trips::Global;
+    }
+}
+
+/// All trials tick at the same moments, so that one reply can wait for all of them.
+fn aligned(now_ms: u64) -> u64 {
+    now_ms / TICK_MS * TICK_MS
+}

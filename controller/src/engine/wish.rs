@@ -1,0 +1,85 @@
+//! From the document's words to the planner's and the filter's, one to one.
+
+use crate::api;
+use crate::api::BlueGreen;
+use hueshift_core::color::PerColor;
+use hueshift_core::contract::{FuseParams, Params, ServiceId};
+use hueshift_core::judge::Analysis;
+use hueshift_core::planner::{Advance, Inconclusive, Wish, WishedStep};
+use hueshift_core::release::SavedKey;
+use std::time::Duration;
+
+/// Age without a byte from upstream from which a request counts as hung.
+pub const HANG_MS: u64 = 30_000;
+
+/// What the planner should know of the document.
+pub fn wish(service: &BlueGreen) -> Wish {
+    let spec = &service.spec;
+    Wish {
+        revisions: PerColor::from_fn(|color| spec.colors.get(color).revision.clone()),
+        steps: spec
+            .release
+            .steps
+            .iter()
+            .map(|step| WishedStep {
+                share: step.share,
+                min_ms: ms(step.min_time),
+                min_requests: step.min_requests,
+            })
+            .collect(),
+        advance: match spec.release.advance {
+            api::Advance::Certified => Advance::Certified,
+            api::Advance::Unsuspicious => Advance::Unsuspicious,
+        },
+        holdback: spec.release.soak.holdback,
+        soak_ms: ms(spec.release.soak.time),
+        drain_ms: ms(spec.release.drain_deadline),
+        deadline_ms: ms(spec.release.deadline),
+        inconclusive: match spec.release.on_inconclusive {
+            api::OnInconclusive::Hold => Inconclusive::Hold,
+            api::OnInconclusive::Promote => Inconclusive::Promote,
+            api::OnInconclusive::Rollback => Inconclusive::Rollback,
+        },
+        keys: spec
+            .session
+            .keys
+            .iter()
+            .map(|key| match key {
+                api::KeySpec::Header(name) => SavedKey::Header(name.to_ascii_lowercase()),
+                api::KeySpec::Cookie(name) => SavedKey::Cookie(name.clone()),
+                api::KeySpec::Query(name) => SavedKey::Query(name.clone()),
+            })
+            .collect(),
+        // Pins do not exist yet; the document refuses `keep` until they do.
+        marking_ms: None,
+    }
+}
+
+/// The judge's parameters for a release of this service.
+pub fn analysis(service: &BlueGreen) -> Analysis {
+    let wished = &service.spec.analysis;
+    Analysis {
+        alpha: wished.alpha,
+        beta: wished.beta,
+        rho0: wished.ratio_margin,
+        error_floor: wished.error_floor,
+        // The smallest of the steps' ceilings stands for "in force"; each step asks for its own.
+        p_ceiling: wished.absolute_certificate.then_some(0.01),
+        ..Analysis::live()
+    }
+}
+
+/// The fuse that the filter runs for this service.
+pub fn fuse(service: &BlueGreen) -> Option<FuseParams> {
+    let fuse = &service.spec.analysis.fuse;
+    fuse.enabled.then_some(FuseParams { p0: fuse.healthy_error_rate, h: fuse.height })
+}
+
+/// What each reply tells the filter about this service.
+pub fn params(id: ServiceId, service: &BlueGreen) -> Params {
+    Params { id, fuse: fuse(service), hang_ms: HANG_MS }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,122 @@
+//! What differs between homes: where facts come from and where changes go.
+//!
+//! The engine is the same on one machine and in a mesh. It sees the world through [`Observe`] and touches it
+//! through [`Apply`]; neither decides anything.
+
+use crate::api::BlueGreen;
+use crate::view::ReleaseRecord;
+use hueshift_core::color::{Color, PerColor};
+use hueshift_core::release::{Route, State};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The world outside the reports, at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Seen {
+    /// The document's services, the last good ones.
+    pub services: Arc<Vec<BlueGreen>>,
+    /// Endpoints per service.
+    pub endpoints: BTreeMap<String, PerColor<Endpoints>>,
+    /// The Envoys that this home runs itself.
+    pub proxies: Vec<OwnProxy>,
+    /// What a person should look at, one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// Endpoints of one color.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// In the document.
+    pub listed: u32,
+    /// Of those, the ones that accept connections.
+    pub up: u32,
+    /// Whether what runs there is the document's revision, as far as this home starts it.
+    pub current: bool,
+}
+
+/// An Envoy that this home runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnProxy {
+    /// Its node id.
+    pub name: String,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// How often it was started again after dying.
+    pub restarts: u32,
+}
+
+/// Where facts come from; the only place that reads clocks.
+pub trait Observe: Send + 'static {
+    /// The newest facts, if they changed since the last call; the first call always has some.
+    fn seen(&mut self) -> Option<Seen>;
+    /// Ms on a clock that never jumps and goes on when we are restarted.
+    fn now_ms(&self) -> u64;
+    /// Unix ms, for people.
+    fn wall_ms(&self) -> u64;
+}
+
+/// Where changes go. Each call is one durable write that may block; all may be repeated.
+pub trait Apply: Send + Sync + 'static {
+    /// The record of a finished release; a second one of the same number changes nothing.
+    fn record(&self, record: &ReleaseRecord) -> Result<(), ApplyError>;
+    /// What is remembered of a service.
+    fn save(&self, service: &str, state: &State) -> Result<(), ApplyError>;
+    /// What the proxies are told.
+    fn route(&self, service: &str, route: &Route) -> Result<(), ApplyError>;
+    /// The judge's checkpoint.
+    fn checkpoint(&self, service: &str, bytes: &[u8]) -> Result<(), ApplyError>;
+    /// Which color of a service may be restarted with the document's program: one without traffic.
+    fn may_restart(&self, service: &str, color: Option<Color>);
+}
+
+/// Why a write failed: a sentence for people, causes included.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ApplyError(pub String);
+
+/// What was remembered of one service when we started.
+#[derive(Debug, Clone, Default)]
+pub struct Remembered {
+    /// Its state.
+    pub state: Option<State>,
+    /// The route as it is written, and whether it is exactly what we would write.
+    pub route: Option<(Route, bool)>,
+    /// Records of its releases, oldest first.
+    pub records: Vec<ReleaseRecord>,
+    /// The judge's checkpoint.
+    pub checkpoint: Option<Vec<u8>>,
+    /// What was set aside and other things that a person should know.
+    pub problems: Vec<String>,
+}
+
+/// JSON with a version, so that a later version can tell what it reads.
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+pub struct Versioned<T> {
+    /// Version of the format.
+    pub version: u32,
+    /// What it is about.
+    #[serde(flatten)]
+    pub value: T,
+}
+
+// === impl Versioned ===
+
+impl<T: Serialize> Versioned<T> {
+    /// The bytes of the present version.
+    pub fn bytes(value: T) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&Versioned { version: 1, value })
+    }
+}
+
+impl<T: DeserializeOwned> Versioned<T> {
+    /// Reads the present version.
+    pub fn read(bytes: &[u8]) -> Result<T, serde_json::Error> {
+        let read: Versioned<T> = serde_json::from_slice(bytes)?;
+        match read.version {
+            1 => Ok(read.value),
+            other => Err(serde::de::Error::custom(format!("version {other} is not 1"))),
+        }
+    }
+}
