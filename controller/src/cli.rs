@@ -37,6 +37,8 @@ struct Cli {
 enum Verb {
     /// Serve a document on this machine: starts Envoy and the colors, and releases new revisions.
     Up(crate::standalone::UpArgs),
+    /// End the Envoy and the colors that a stopped `up` left serving.
+    Down(At),
     /// Show each service: live color, release, share, errors, and what it waits for.
     Status(status::StatusArgs),
     /// Show the same live, with evidence; ends with Ctrl-C.
@@ -114,6 +116,7 @@ pub fn run() -> ExitCode {
     }
     let done = match Cli::parse().verb {
         Verb::Up(args) => up(args),
+        Verb::Down(at) => Ok(crate::standalone::down(&at.state)),
         Verb::Status(args) => block_on(status::run(args)),
         Verb::Watch(args) => block_on(watch::run(args)),
         Verb::Explain(which) => block_on(explain::run(which)),

@@ -42,7 +42,7 @@ pub enum Input {
     /// The process should end: everything to stable first.
     Stop,
     /// A write ended.
-    Written(usize, WriteDone),
+    Written(usize, Box<WriteDone>),
 }
 
 /// The end of a write.
@@ -311,7 +311,7 @@ impl<O: Observe> Engine<O> {
                 Write::Route(route) => apply.route(&name, route),
             };
             let done = WriteDone { write, result: result.map_err(|error| error.0) };
-            let _ = back.blocking_send(Input::Written(index, done));
+            let _ = back.blocking_send(Input::Written(index, Box::new(done)));
         });
     }
 

@@ -28,7 +28,10 @@ pub fn router(engine: mpsc::Sender<Input>) -> Router {
 async fn report(State(engine): State<mpsc::Sender<Input>>, body: Bytes) -> Response {
     let report: Report = match serde_json::from_slice(&body) {
         Ok(report) => report,
-        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        Err(error) => {
+            tracing::debug!("a report was refused: {error}");
+            return (StatusCode::BAD_REQUEST, error.to_string()).into_response();
+        }
     };
     let (to, reply) = oneshot::channel();
     if engine.send(Input::Report(Box::new(report), to)).await.is_err() {

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use store::{Restartable, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -68,6 +69,9 @@ pub enum UpError {
     /// There is no filter module.
     #[error("cannot find the filter module{}; run `cargo wasm build` and set HUESHIFT_FILTER to the path it prints, or give --filter FILE", at(.0))]
     NoFilter(Option<PathBuf>),
+    /// The filter module is something else.
+    #[error("{} is no WebAssembly module; run `cargo wasm build` and set HUESHIFT_FILTER to the path it prints", .0.display())]
+    NotAModule(PathBuf),
     /// An address is taken.
     #[error(
         "{service} cannot listen on {address}: another program uses it; stop that program (`ss -ltnp` names it) or change `spec.listen`"
@@ -112,18 +116,78 @@ fn at(path: &Option<PathBuf>) -> String {
 
 /// `hueshift up`: serves until it is told to stop.
 pub async fn up(args: UpArgs) -> ExitCode {
+    diagnostics();
     match serve(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", chain(&error));
             match error {
-                UpError::Document(_) | UpError::Layout(_) | UpError::NoEnvoy(_) | UpError::NoFilter(_) => {
-                    ExitCode::from(2)
-                }
+                UpError::Document(_)
+                | UpError::Layout(_)
+                | UpError::NoEnvoy(_)
+                | UpError::NoFilter(_)
+                | UpError::NotAModule(_) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
         }
     }
+}
+
+/// `hueshift down`: ends the Envoy and the colors that an `up` left serving.
+pub fn down(root: &Path) -> ExitCode {
+    match end_all(root) {
+        Ok(ended) => {
+            for name in &ended {
+                println!("{name}: ended");
+            }
+            if ended.is_empty() {
+                println!("nothing runs for {}", root.display());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Only programs whose pid *and* start time are on record: a stranger with the same pid is left alone.
+fn end_all(root: &Path) -> Result<Vec<String>, UpError> {
+    let file = |path: &Path| {
+        let path = path.to_owned();
+        |source| UpError::File { path, source }
+    };
+    let layout = Layout::at(root).map_err(file(root))?;
+    if !layout.run().is_dir() {
+        return Ok(Vec::new());
+    }
+    let _held = lock(&layout)?;
+    let mut ended = Vec::new();
+    for entry in std::fs::read_dir(layout.run()).map_err(file(&layout.run()))? {
+        let path = entry.map_err(file(&layout.run()))?.path();
+        let Some(identity) = supervise::Identity::read(&path).filter(supervise::Identity::lives) else {
+            continue;
+        };
+        identity.end(Duration::from_secs(5), || {});
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        ended.push(format!("{name} (pid {})", identity.pid));
+        let _ = std::fs::remove_file(&path);
+    }
+    ended.sort();
+    Ok(ended)
+}
+
+/// Diagnostics go to standard error, what happens to standard output.
+fn diagnostics() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HUESHIFT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // Fails only if somebody set it up already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .try_init();
 }
 
 /// An error and what caused it, each once.
@@ -290,7 +354,14 @@ fn find_envoy(given: Option<&Path>) -> Result<PathBuf, UpError> {
 
 fn find_filter(given: Option<&Path>) -> Result<PathBuf, UpError> {
     let found = given.filter(|path| path.is_file()).and_then(|path| std::path::absolute(path).ok());
-    found.ok_or_else(|| UpError::NoFilter(given.map(Path::to_owned)))
+    let module = found.ok_or_else(|| UpError::NoFilter(given.map(Path::to_owned)))?;
+    // Envoy would refuse it and answer every request with 500.
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(&module).and_then(|mut file| io::Read::read_exact(&mut file, &mut magic));
+    match read {
+        Ok(()) if magic == *b"\0asm" => Ok(module),
+        _ => Err(UpError::NotAModule(module)),
+    }
 }
 
 /// Asked before Envoy is started: its own message would end up in its log only.

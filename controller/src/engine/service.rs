@@ -369,7 +369,7 @@ impl Service {
                 enforced = enforced.saturating_add(proxy.recent);
             }
         }
-        let share = if recent == 0 { 0 } else { enforced.saturating_mul(10_000) / recent };
+        let share = enforced.saturating_mul(10_000).checked_div(recent).unwrap_or(0);
         let share = u16::try_from(share).unwrap_or(10_000);
         Proxies { epoch, busy, enforcing, enforced_share: Bps::new(share).unwrap_or(Bps::ALL) }
     }

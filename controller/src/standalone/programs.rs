@@ -16,6 +16,10 @@ pub fn envoy(layout: &Layout, binary: &Path, workers: Option<u32>) -> Program {
         "--config-path".to_owned(),
         layout.root().join("bootstrap.json").to_string_lossy().into_owned(),
         "--disable-hot-restart".to_owned(),
+        "--log-level".to_owned(),
+        "warning".to_owned(),
+        "--component-log-level".to_owned(),
+        "wasm:info,upstream:info,config:info".to_owned(),
     ];
     if let Some(workers) = workers {
         argv.extend(["--concurrency".to_owned(), workers.to_string()]);
