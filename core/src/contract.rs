@@ -80,23 +80,38 @@ pub struct PlanReport {
     pub lotteries: Vec<LotteryReport>,
 }
 
-/// The books of one lottery (release, epoch, limit in force) on one worker.
+/// The books of one lottery (release, epoch, limit in force) on one worker. In JSON the colors stand beside the
+/// other fields.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "FlatLottery", into = "FlatLottery")]
 pub struct LotteryReport {
     /// Epoch of the plan that drew.
     pub epoch: u64,
     /// Limit in force: the smallest of route, cap and fuse.
     pub limit: Bps,
     /// Counters per color.
-    #[serde(flatten)]
     pub tallies: PerColor<Tally>,
     /// Lottery slots with a first error in this release, on either color; since the ack (all after a new term).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub error_slots: Vec<u16>,
     /// Lottery slots whose first completed request *on the candidate* in this release was booked here; likewise. A
     /// session that moves over at a step is a new unit of the absolute certificate, whatever it did on stable.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub done_slots: Vec<u16>,
+}
+
+/// [`LotteryReport`] as it is written. Not `serde(flatten)`: that hands the histograms' keys over as strings, and
+/// reading them back as numbers fails.
+#[derive(Serialize, Deserialize)]
+struct FlatLottery {
+    epoch: u64,
+    limit: Bps,
+    #[serde(default)]
+    blue: Tally,
+    #[serde(default)]
+    green: Tally,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    error_slots: Vec<u16>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    done_slots: Vec<u16>,
 }
 
 /// Counters of one color in one lottery. `completed` = `ok` + `errors`; a client that went away is in neither.
@@ -307,6 +322,23 @@ impl fmt::Display for NotAServiceId {
 
 impl core::error::Error for NotAServiceId {}
 
+// === impl LotteryReport ===
+
+impl From<FlatLottery> for LotteryReport {
+    fn from(flat: FlatLottery) -> Self {
+        let FlatLottery { epoch, limit, blue, green, error_slots, done_slots } = flat;
+        LotteryReport { epoch, limit, tallies: PerColor { blue, green }, error_slots, done_slots }
+    }
+}
+
+impl From<LotteryReport> for FlatLottery {
+    fn from(report: LotteryReport) -> Self {
+        let LotteryReport { epoch, limit, tallies: PerColor { blue, green }, error_slots, done_slots } =
+            report;
+        FlatLottery { epoch, limit, blue, green, error_slots, done_slots }
+    }
+}
+
 // === impl FuseParams ===
 
 impl Default for FuseParams {
@@ -334,4 +366,24 @@ fn default_fuse() -> Option<FuseParams> {
 
 fn default_hang_ms() -> u64 {
     30_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_with_histograms_reads_back_as_it_was_written() {
+        let tally =
+            Tally { started: 3, completed: 2, first_byte: BTreeMap::from([(160, 2)]), ..Tally::default() };
+        let lottery = LotteryReport {
+            epoch: 7,
+            tallies: PerColor { blue: tally.clone(), green: tally },
+            done_slots: alloc::vec![1, 9_999],
+            ..LotteryReport::default()
+        };
+        let text = serde_json::to_string(&lottery).unwrap();
+        assert!(text.starts_with(r#"{"epoch":7,"limit":0,"blue":{"#), "{text}");
+        assert_eq!(serde_json::from_str::<LotteryReport>(&text).unwrap(), lottery);
+    }
 }
