@@ -10,6 +10,7 @@ mod figures;
 mod history;
 mod lint;
 mod screen;
+pub mod simulate;
 mod status;
 mod steer;
 #[cfg(test)]
@@ -59,6 +60,8 @@ enum Verb {
     Abort(Which),
     /// Check a document and say how long its ramp will take.
     Lint(lint::LintArgs),
+    /// Judge a recorded world offline: one JSON line per tick on standard output.
+    Simulate(simulate::SimulateArgs),
     /// Print a completion script for a shell.
     Completions {
         /// For which shell.
@@ -127,6 +130,7 @@ pub fn run() -> ExitCode {
         Verb::Resume(which) => block_on(steer::steer(which, crate::control::Command::Resume)),
         Verb::Abort(which) => block_on(steer::steer(which, crate::control::Command::Abort)),
         Verb::Lint(args) => block_on(lint::run(args)),
+        Verb::Simulate(args) => simulate::verb(args),
         Verb::Completions { shell } => completions(shell),
     };
     done.unwrap_or_else(|failure| {

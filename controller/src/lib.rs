@@ -13,3 +13,4 @@ pub mod standalone;
 pub mod supervise;
 pub mod text;
 pub mod view;
+pub mod world;
