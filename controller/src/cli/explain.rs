@@ -204,7 +204,8 @@ fn colors(service: &ServiceView, screen: &Screen) -> String {
             latency(view.p50_ms),
             latency(view.p99_ms),
             view.in_flight.to_string(),
-            count(view.sessions.into()),
+            // Not counted on every color; no session is not the same as none seen.
+            if view.sessions == 0 { "-".to_owned() } else { count(view.sessions.into()) },
         ]);
     }
     columns(&rows)

@@ -75,9 +75,10 @@ impl Screen {
             Ink::Dim => "2",
             Ink::Bad => "31",
             Ink::Warn => "33",
-            Ink::Good => "32",
-            Ink::Blue => "34",
-            Ink::Green => "32",
+            // Not green: the color named green is no better than the one named blue.
+            Ink::Good => "36",
+            Ink::Blue => "94",
+            Ink::Green => "92",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }

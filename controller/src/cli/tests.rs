@@ -80,7 +80,7 @@ look at     green's server 127.0.0.1:9004 does not accept connections
 
             REVISION  REQUESTS  REQ/S  ERRORS  P50     P99     IN FLIGHT  SESSIONS
 blue        m7        88 000    40     0.45 %  220 ms  1.45 s  9          800
-green       m8        0         0.0    -       -       -       0          0
+green       m8        0         0.0    -       -       -       0          -
 ";
     assert_eq!(explained(&view(), 1), expected);
 }

@@ -5,7 +5,7 @@
 //! is enough, without a full-screen library.
 
 use super::explain::{enforcement, evidence_lines, named};
-use super::figures::{bar, count, latency, plural, rate, span};
+use super::figures::{bar, latency, plural, rate, span};
 use super::screen::{Ink, Screen, cut_line, size, width};
 use super::{At, Done, Failure, ask, status};
 use crate::control::{Client, ClientError};
@@ -285,6 +285,10 @@ fn color_lines(service: &ServiceView, color: Color, screen: &Screen) -> [String;
     };
     let failed = view.error_rate.map_or("-".to_owned(), percent);
     let bad = view.error_rate.is_some_and(|rate| rate >= 0.05);
+    let sessions = match view.sessions {
+        0 => String::new(),
+        n => format!("  {}", plural(n.into(), "session")),
+    };
     let errors = screen.ink(if bad { Ink::Bad } else { Ink::Bold }, format!("errors {failed}"));
     [
         format!(
@@ -293,12 +297,11 @@ fn color_lines(service: &ServiceView, color: Color, screen: &Screen) -> [String;
             view.intended
         ),
         format!(
-            "  {:12}{errors}  p50 {}  p99 {}  {}/s  {} sessions  {} in flight",
+            "  {:12}{errors}  p50 {}  p99 {}  {}/s{sessions}  {} in flight",
             "",
             latency(view.p50_ms),
             latency(view.p99_ms),
             rate(view.rate),
-            count(view.sessions.into()),
             view.in_flight,
         ),
     ]
