@@ -8,7 +8,7 @@
 
 use crate::color::{Color, PerColor};
 use crate::contract::FuseParams;
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 /// The error rate of a hard failure.
 const P1: f64 = 0.5;
@@ -30,6 +30,10 @@ pub struct ECusum {
     s: f64,
 }
 
+/// Errors per slot, sorted by slot.
+#[derive(Debug, Clone, Default)]
+struct Counted(Vec<(u16, u8)>);
+
 /// The fuse of one service in one release.
 #[derive(Debug, Clone)]
 pub struct Fuse {
@@ -37,7 +41,7 @@ pub struct Fuse {
     steps: Option<Steps>,
     scores: PerColor<ECusum>,
     /// Errors per slot since the color's score last left zero.
-    counted: PerColor<BTreeMap<u16, u8>>,
+    counted: PerColor<Counted>,
     /// Candidate outcomes for which it does not trip: the controller wants to see them.
     probe: u32,
 }
@@ -63,6 +67,22 @@ impl ECusum {
     pub fn step(&mut self, steps: &Steps, error: bool) -> f64 {
         self.s = self.s.max(0.0) + if error { steps.up } else { steps.down };
         self.s
+    }
+}
+
+// === impl Counted ===
+
+impl Counted {
+    /// Counts an error of a slot, unless it has had its share.
+    fn may_add(&mut self, slot: u16) -> bool {
+        match self.0.binary_search_by_key(&slot, |(known, _)| *known) {
+            Err(at) => self.0.insert(at, (slot, 1)),
+            Ok(at) => match self.0.get_mut(at) {
+                Some((_, errors)) if *errors < ERRORS_PER_SLOT => *errors += 1,
+                _ => return false,
+            },
+        }
+        true
     }
 }
 
@@ -99,15 +119,11 @@ impl Fuse {
             self.probe = self.probe.saturating_sub(1);
         }
         let counted = self.counted.get_mut(color);
-        if error {
-            let errors = counted.entry(slot).or_default();
-            if *errors >= ERRORS_PER_SLOT {
-                return false;
-            }
-            *errors += 1;
+        if error && !counted.may_add(slot) {
+            return false;
         }
         if self.scores.get_mut(color).step(&steps, error) <= 0.0 {
-            counted.clear();
+            counted.0.clear();
         }
         let stable_is_well = self.scores.get(self.candidate.other()).s < steps.h / 2.0;
         self.probe == 0 && stable_is_well && self.scores.get(self.candidate).s >= steps.h
@@ -117,7 +133,7 @@ impl Fuse {
     /// what was counted against it is spent.
     pub fn restart(&mut self, probe: u32) {
         *self.scores.get_mut(self.candidate) = ECusum::default();
-        self.counted.get_mut(self.candidate).clear();
+        self.counted.get_mut(self.candidate).0.clear();
         self.probe = probe;
     }
 }

@@ -1,0 +1,434 @@
+//! The books of one service in one release: counters per lottery, cumulative as long as this VM lives, and which of
+//! them the controller's leader has not yet acknowledged.
+//!
+//! Each lottery is sent *whole* whenever it changed since the last acknowledged report, so a lost, repeated or
+//! reordered report harms nothing. Slots are a set that only grows: they are sent until acknowledged, and all of
+//! them again after another term, because a new leader may know nothing.
+//!
+//! Bounds: [`MAX_LOTTERIES`] lotteries; when one more is opened the oldest epoch goes (first those that are idle and
+//! acknowledged) and is never opened again, since its counters would begin at 0 and seem to shrink.
+
+use crate::vec_map::VecMap;
+use hueshift_core::color::{Color, PerColor};
+use hueshift_core::contract::{LotteryReport, SLOTS, Tally};
+use hueshift_core::histogram;
+use hueshift_core::outcome::{Counts, Outcome};
+use hueshift_core::share::Bps;
+
+/// Most lotteries of a release that a worker keeps.
+pub const MAX_LOTTERIES: usize = 64;
+/// Most slots of one kind that a row of a report carries; the rest follows in the next one.
+pub const MAX_SLOTS_PER_ROW: usize = 4096;
+
+/// Counters per lottery.
+#[derive(Debug, Default)]
+pub struct Books {
+    lotteries: VecMap<u32, Lottery>,
+    next: u32,
+    /// The lottery of the last request: nearly always also that of the next one.
+    current: Option<u32>,
+    /// Epochs below this were dropped.
+    floor: u64,
+    /// Slots with an error on either color.
+    erred: SlotSet,
+    /// Slots with a completed request on the candidate.
+    done: SlotSet,
+}
+
+/// One lottery's counters.
+#[derive(Debug)]
+pub struct Lottery {
+    /// Epoch of the plan that drew.
+    pub epoch: u64,
+    /// Limit in force.
+    pub limit: Bps,
+    stable: Color,
+    tallies: PerColor<Tally>,
+    /// Ends by outcome, in the order of [`Outcome::ALL`]; a tally gets its names when it is sent.
+    outcomes: PerColor<[u64; Outcome::ALL.len()]>,
+    in_flight: u32,
+    error_slots: SlotLog,
+    done_slots: SlotLog,
+    /// Grows with each change.
+    version: u64,
+    acked: u64,
+    sent: Option<(u64, u64)>,
+}
+
+/// How a request ended, as the books need it.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Its lottery slot.
+    pub slot: Option<u16>,
+    /// Time to first byte and in all, unless it counted as hung before.
+    pub times_us: Option<(u64, u64)>,
+}
+
+/// What opening a lottery did besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// It is there.
+    Ready(u32),
+    /// It is there; an unacknowledged one had to go.
+    Dropped(u32),
+    /// It was dropped earlier and does not come back.
+    Gone,
+}
+
+/// Slots in order of first sight, of which the first `acked` are known to the leader.
+#[derive(Debug, Default)]
+struct SlotLog {
+    slots: Vec<u16>,
+    acked: usize,
+    sent: usize,
+}
+
+/// A set of slots.
+#[derive(Debug, Default)]
+struct SlotSet(Vec<u64>);
+
+// === impl Books ===
+
+impl Books {
+    /// The lottery of (epoch, limit in force); opened if it is new.
+    pub fn open(&mut self, epoch: u64, limit: Bps, stable: Color) -> Opened {
+        let is = |lottery: &Lottery| lottery.epoch == epoch && lottery.limit == limit;
+        if let Some(current) = self.current
+            && self.lotteries.get(&current).is_some_and(is)
+        {
+            return Opened::Ready(current);
+        }
+        if let Some((number, _)) = self.lotteries.iter().find(|(_, lottery)| is(lottery)) {
+            self.current = Some(number);
+            return Opened::Ready(number);
+        }
+        if epoch < self.floor {
+            return Opened::Gone;
+        }
+        let lost = self.make_room();
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.lotteries.insert(number, Lottery::new(epoch, limit, stable));
+        self.current = Some(number);
+        if lost { Opened::Dropped(number) } else { Opened::Ready(number) }
+    }
+
+    /// Drops the oldest lottery if there are too many; true if the leader did not know all of it.
+    fn make_room(&mut self) -> bool {
+        if self.lotteries.len() < MAX_LOTTERIES {
+            return false;
+        }
+        let newest = self.lotteries.values().map(|lottery| lottery.epoch).max();
+        let order = |(number, lottery): (u32, &Lottery)| {
+            (Some(lottery.epoch) == newest, !lottery.settled(), lottery.epoch, number)
+        };
+        let Some((_, unsettled, epoch, number)) = self.lotteries.iter().map(order).min() else {
+            return false;
+        };
+        self.lotteries.remove(&number);
+        self.floor = self.floor.max(epoch.saturating_add(1));
+        unsettled
+    }
+
+    /// A request drew its color.
+    pub fn started(&mut self, lottery: u32, color: Color) {
+        if let Some(lottery) = self.lotteries.get_mut(&lottery) {
+            lottery.tallies.get_mut(color).started += 1;
+            lottery.in_flight += 1;
+            lottery.version += 1;
+        }
+    }
+
+    /// A request ended; whether it was one of the books' own.
+    pub fn ended(&mut self, number: u32, color: Color, entry: &Entry) {
+        let Some(lottery) = self.lotteries.get_mut(&number) else { return };
+        lottery.in_flight = lottery.in_flight.saturating_sub(1);
+        lottery.version += 1;
+        lottery.tallies.get_mut(color).take(entry);
+        if let Some(count) = lottery.outcomes.get_mut(color).get_mut(entry.outcome as usize) {
+            *count += 1;
+        }
+        let Some(slot) = entry.slot else { return };
+        match entry.outcome.counts_as() {
+            Counts::Neither => return,
+            Counts::Success => {}
+            Counts::Error => {
+                if self.erred.insert(slot) {
+                    lottery.error_slots.slots.push(slot);
+                }
+            }
+        }
+        // A session that moves over at a step is a new unit of the candidate's, whatever it did on stable.
+        if color != lottery.stable && self.done.insert(slot) {
+            lottery.done_slots.slots.push(slot);
+        }
+    }
+
+    /// A request is silent for too long.
+    pub fn hung(&mut self, lottery: u32, color: Color) {
+        if let Some(lottery) = self.lotteries.get_mut(&lottery) {
+            lottery.tallies.get_mut(color).hung += 1;
+            lottery.version += 1;
+        }
+    }
+
+    /// Numbers of the lotteries that a report has to carry, oldest first.
+    pub fn due(&self) -> Vec<u32> {
+        let due = |lottery: &Lottery| lottery.in_flight > 0 || !lottery.settled();
+        self.lotteries.iter().filter(|(_, lottery)| due(lottery)).map(|(number, _)| number).collect()
+    }
+
+    /// The row of a lottery for report `seq`; gauges are the caller's to fill in.
+    pub fn row(&mut self, number: u32, seq: u64) -> Option<LotteryReport> {
+        let lottery = self.lotteries.get_mut(&number)?;
+        let error_slots = lottery.error_slots.send();
+        let done_slots = lottery.done_slots.send();
+        let all_slots = lottery.error_slots.all_sent() && lottery.done_slots.all_sent();
+        // With slots left over the row counts as changed still, so that the next report carries on.
+        let version = if all_slots { lottery.version } else { lottery.version.saturating_sub(1) };
+        lottery.sent = Some((seq, version));
+        let mut tallies = lottery.tallies.clone();
+        for color in Color::BOTH {
+            let counts = Outcome::ALL.iter().zip(lottery.outcomes.get(color));
+            for (outcome, count) in counts.filter(|(_, count)| **count > 0) {
+                tallies.get_mut(color).outcomes.insert(outcome.name().to_owned(), *count);
+            }
+        }
+        Some(LotteryReport { epoch: lottery.epoch, limit: lottery.limit, tallies, error_slots, done_slots })
+    }
+
+    /// The leader took all reports up to `seq`.
+    pub fn acked(&mut self, seq: u64) {
+        for lottery in self.lotteries.values_mut() {
+            if let Some((sent_seq, version)) = lottery.sent
+                && sent_seq <= seq
+            {
+                lottery.acked = lottery.acked.max(version);
+                lottery.error_slots.acked = lottery.error_slots.sent;
+                lottery.done_slots.acked = lottery.done_slots.sent;
+                lottery.sent = None;
+            }
+        }
+    }
+
+    /// Another leader: everything is news again.
+    pub fn forget_acks(&mut self) {
+        for lottery in self.lotteries.values_mut() {
+            lottery.acked = 0;
+            lottery.sent = None;
+            lottery.error_slots.acked = 0;
+            lottery.done_slots.acked = 0;
+        }
+    }
+
+    /// Nothing in flight, and the leader knows all.
+    pub fn settled(&self) -> bool {
+        self.lotteries.values().all(|lottery| lottery.in_flight == 0 && lottery.settled())
+    }
+}
+
+// === impl Lottery ===
+
+impl Lottery {
+    fn new(epoch: u64, limit: Bps, stable: Color) -> Lottery {
+        Lottery {
+            epoch,
+            limit,
+            stable,
+            tallies: PerColor::default(),
+            outcomes: PerColor::default(),
+            in_flight: 0,
+            error_slots: SlotLog::default(),
+            done_slots: SlotLog::default(),
+            // News by itself: that the worker enforces it.
+            version: 1,
+            acked: 0,
+            sent: None,
+        }
+    }
+
+    fn settled(&self) -> bool {
+        self.in_flight == 0 && self.acked == self.version
+    }
+}
+
+/// Booking an entry in one color's counters.
+trait Take {
+    fn take(&mut self, entry: &Entry);
+}
+
+impl Take for Tally {
+    fn take(&mut self, entry: &Entry) {
+        match entry.outcome.counts_as() {
+            Counts::Neither => {}
+            Counts::Error => {
+                self.completed += 1;
+                self.errors += 1;
+            }
+            Counts::Success => {
+                self.completed += 1;
+                if let Some((first_byte_us, total_us)) = entry.times_us {
+                    histogram::record(&mut self.first_byte, first_byte_us);
+                    histogram::record(&mut self.total, total_us);
+                }
+            }
+        }
+    }
+}
+
+// === impl SlotLog ===
+
+impl SlotLog {
+    fn send(&mut self) -> Vec<u16> {
+        let news = self.slots.get(self.acked..).unwrap_or_default();
+        let part: Vec<u16> = news.iter().take(MAX_SLOTS_PER_ROW).copied().collect();
+        self.sent = self.acked + part.len();
+        part
+    }
+
+    fn all_sent(&self) -> bool {
+        self.sent == self.slots.len()
+    }
+}
+
+// === impl SlotSet ===
+
+impl SlotSet {
+    /// True if it was not in the set.
+    fn insert(&mut self, slot: u16) -> bool {
+        if self.0.is_empty() {
+            self.0 = vec![0; usize::from(SLOTS).div_ceil(64)];
+        }
+        let bit = 1u64 << (slot % 64);
+        match self.0.get_mut(usize::from(slot / 64)) {
+            Some(word) if *word & bit == 0 => {
+                *word |= bit;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bps(limit: u16) -> Bps {
+        Bps::new(limit).unwrap()
+    }
+
+    fn open(books: &mut Books, epoch: u64, limit: u16) -> u32 {
+        match books.open(epoch, bps(limit), Color::Blue) {
+            Opened::Ready(number) | Opened::Dropped(number) => number,
+            Opened::Gone => panic!("gone"),
+        }
+    }
+
+    fn end(books: &mut Books, lottery: u32, color: Color, outcome: Outcome, slot: u16) {
+        books.started(lottery, color);
+        books.ended(lottery, color, &Entry { outcome, slot: Some(slot), times_us: Some((1500, 3000)) });
+    }
+
+    #[test]
+    fn a_request_is_booked_in_the_lottery_that_drew_it() {
+        let mut books = Books::default();
+        let one = open(&mut books, 1, 500);
+        let two = open(&mut books, 2, 1000);
+        end(&mut books, one, Color::Green, Outcome::ServerError, 3);
+        end(&mut books, two, Color::Blue, Outcome::Success, 4);
+        end(&mut books, two, Color::Blue, Outcome::ClientGone, 5);
+        let row = books.row(one, 1).unwrap();
+        assert_eq!(
+            (row.tallies.green.started, row.tallies.green.errors, row.tallies.blue.started),
+            (1, 1, 0)
+        );
+        assert_eq!((row.error_slots, row.done_slots), (vec![3], vec![3]));
+        let row = books.row(two, 1).unwrap();
+        assert_eq!((row.tallies.blue.started, row.tallies.blue.completed), (2, 1));
+        assert_eq!(row.tallies.blue.outcomes["client_gone"], 1);
+        assert_eq!(row.tallies.blue.first_byte.values().sum::<u64>(), 1);
+        assert_eq!((row.error_slots, row.done_slots), (vec![], vec![]), "done on stable is no unit");
+    }
+
+    #[test]
+    fn a_slot_is_reported_once_per_release_until_it_is_acked() {
+        let mut books = Books::default();
+        let one = open(&mut books, 1, 500);
+        end(&mut books, one, Color::Green, Outcome::ServerError, 3);
+        assert_eq!(books.row(one, 1).unwrap().error_slots, [3]);
+        assert_eq!(books.row(one, 2).unwrap().error_slots, [3]);
+        books.acked(2);
+        assert!(books.due().is_empty());
+        end(&mut books, one, Color::Green, Outcome::ServerError, 3);
+        assert_eq!(books.due(), [one]);
+        assert!(books.row(one, 3).unwrap().error_slots.is_empty());
+        let two = open(&mut books, 2, 600);
+        end(&mut books, two, Color::Green, Outcome::ServerError, 3);
+        assert!(books.row(two, 3).unwrap().error_slots.is_empty());
+        books.acked(3);
+        books.forget_acks();
+        assert_eq!(books.due(), [one, two]);
+        assert_eq!(books.row(one, 4).unwrap().error_slots, [3]);
+    }
+
+    #[test]
+    fn what_changed_after_sending_is_still_due_after_the_ack() {
+        let mut books = Books::default();
+        let one = open(&mut books, 1, 500);
+        let _ = books.row(one, 1);
+        end(&mut books, one, Color::Green, Outcome::Success, 3);
+        books.acked(1);
+        assert_eq!(books.due(), [one]);
+        assert_eq!(books.row(one, 2).unwrap().done_slots, [3]);
+        books.acked(1);
+        assert_eq!(books.due(), [one], "an old ack does not cover a newer report");
+        books.acked(2);
+        assert!(books.settled());
+    }
+
+    #[test]
+    fn slots_that_do_not_fit_follow_in_the_next_report() {
+        let mut books = Books::default();
+        let one = open(&mut books, 1, 10_000);
+        (0..SLOTS).for_each(|slot| end(&mut books, one, Color::Green, Outcome::Success, slot));
+        let mut seen = Vec::new();
+        for seq in 1.. {
+            if books.due().is_empty() {
+                break;
+            }
+            let row = books.row(one, seq).unwrap();
+            assert!(row.done_slots.len() <= MAX_SLOTS_PER_ROW);
+            seen.extend(row.done_slots);
+            books.acked(seq);
+        }
+        assert!(seen.iter().copied().eq(0..SLOTS));
+    }
+
+    #[test]
+    fn the_oldest_lottery_makes_room_and_does_not_come_back() {
+        let mut books = Books::default();
+        let first = open(&mut books, 1, 500);
+        end(&mut books, first, Color::Green, Outcome::Success, 3);
+        (2..=MAX_LOTTERIES as u64).for_each(|epoch| _ = open(&mut books, epoch, 500));
+        assert!(matches!(books.open(1000, bps(500), Color::Blue), Opened::Dropped(_)));
+        assert_eq!(books.open(1, bps(500), Color::Blue), Opened::Gone);
+        books.ended(first, Color::Green, &Entry { outcome: Outcome::Success, slot: None, times_us: None });
+        assert!(books.row(first, 1).is_none());
+    }
+
+    #[test]
+    fn acked_and_idle_lotteries_make_room_first() {
+        let mut books = Books::default();
+        let numbers: Vec<u32> =
+            (1..=MAX_LOTTERIES as u64).map(|epoch| open(&mut books, epoch, 500)).collect();
+        books.started(numbers[0], Color::Green);
+        numbers.iter().for_each(|number| _ = books.row(*number, 1));
+        books.acked(1);
+        assert!(matches!(books.open(1000, bps(500), Color::Blue), Opened::Ready(_)));
+        assert!(books.row(numbers[0], 2).is_some(), "one in flight stays");
+        assert!(books.row(numbers[1], 2).is_none());
+    }
+}

@@ -1,0 +1,326 @@
+//! What all requests and ticks of one worker share, and the tick itself.
+//!
+//! One value per VM, not per plugin context: a change of the plugin's configuration makes a new context beside the
+//! old one, whose requests still end in it. Only the newest context ticks.
+
+use crate::books::{Entry, Opened};
+use crate::config::Config;
+use crate::flights::{Booking, Flight, FlightId, Flights};
+use crate::host::{Host, Level, property};
+use crate::metrics::Metrics;
+use crate::plans::{Planned, Plans};
+use crate::problem::{Problem, Problems};
+use crate::report::Reporter;
+use crate::service::{Service, Settings};
+use crate::shared;
+use crate::vec_map::VecMap;
+use hueshift_core::color::Color;
+use hueshift_core::contract::{COLOR_HEADER, ServiceId};
+use hueshift_core::keys;
+use hueshift_core::lottery::{ServiceKey, draw};
+use hueshift_core::outcome::{Counts, Outcome};
+use hueshift_core::route_plan::RoutePlan;
+use hueshift_core::share::Bps;
+
+/// Most (service, release) pairs that a worker keeps.
+pub const MAX_SERVICES: usize = 64;
+/// Time between ticks while a release is open: a cap that one worker received holds in all after this.
+pub const TICK_OPEN_MS: u32 = 50;
+/// Time between ticks otherwise.
+pub const TICK_IDLE_MS: u32 = 1000;
+/// A tick later than this by its own fault (a blocked worker, a jump of the clock) makes nobody older.
+const LATE_US: u64 = 500_000;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assigned {
+    /// It drew a color and is in the books.
+    Booked(FlightId),
+    /// It drew a color but is not counted (a bound was reached).
+    Steered,
+    /// It is left alone.
+    Untouched,
+}
+
+/// State of one worker.
+#[derive(Debug, Default)]
+pub struct Vm {
+    /// What Envoy configured.
+    pub config: Option<Config>,
+    /// Requests in flight.
+    pub flights: Flights,
+    /// What went wrong.
+    pub problems: Problems,
+    /// Services by id and release.
+    pub services: VecMap<(ServiceId, u32), Service>,
+    /// Settings that the controller gave, by service.
+    pub settings: VecMap<ServiceId, Settings>,
+    /// Reports and replies.
+    pub reporter: Reporter,
+    plans: Plans,
+    metrics: Metrics,
+    /// The plugin context that ticks.
+    active_context: u32,
+    tick_ms: u32,
+    last_tick_us: Option<u64>,
+    /// Requests without any key that ever were: their key.
+    keyless: u64,
+}
+
+// === impl Vm ===
+
+impl Vm {
+    /// Takes a configuration; false (and nothing changed) if it is not sound.
+    pub fn configure(&mut self, context: u32, json: &[u8], host: &mut impl Host) -> bool {
+        let config = match Config::parse(json) {
+            Ok(config) => config,
+            Err(error) => {
+                host.log(Level::Error, &format!("hueshift: the plugin configuration is refused: {error}"));
+                return false;
+            }
+        };
+        if shared::prepare(host).is_err() {
+            self.problems.note(Problem::Shared);
+        }
+        self.plans.clear();
+        self.reporter.configure(config.report_ms);
+        self.config = Some(config);
+        self.active_context = context;
+        self.tick_ms = 0;
+        self.set_tick(TICK_IDLE_MS, host);
+        true
+    }
+
+    /// Request headers: finds the plan, draws the color and sets the header.
+    pub fn assign(&mut self, host: &mut impl Host) -> Assigned {
+        let Some(config) = &self.config else { return Assigned::Untouched };
+        let Some(route_name) = host.property(property::ROUTE_NAME) else { return Assigned::Untouched };
+        let Some(planned) = self.plans.find(route_name, config, &mut self.problems) else {
+            return Assigned::Untouched;
+        };
+        // A mark on the stream is seen by every instance of the filter, also by one of another version in a VM of
+        // its own; asking for a mark that is not there returns no bytes, and only managed routes come this far.
+        if host.property(property::MARK).is_some() {
+            self.problems.note(Problem::SecondInstance);
+            return Assigned::Untouched;
+        }
+        let _ = host.set_property(property::MARK, b"1");
+
+        let plan = &planned.plan;
+        let now_us = host.now_us();
+        let key = self.sight(plan, now_us, host);
+        let Some(service) = self.services.get(&key) else { return Assigned::Untouched };
+        let (limit, lottery_key) = match planned.key {
+            Some(lottery_key) => (service.limit_in_force(plan), Some(lottery_key)),
+            None => (Bps::ZERO, None),
+        };
+        let (color, slot) = match lottery_key.filter(|_| limit > Bps::ZERO) {
+            Some(lottery_key) => self.draw(&planned, &lottery_key, limit, now_us, host),
+            None => (plan.stable, None),
+        };
+        // Set in every case: a color that a client sent, or that an older plan left behind, must not steer.
+        if host.set_request_header(COLOR_HEADER, color.as_str()).is_err() {
+            self.problems.note(Problem::ColorRefused);
+            return Assigned::Untouched;
+        }
+        self.book(plan, limit, color, slot, now_us)
+    }
+
+    /// The service of a plan, opened or brought up to date.
+    fn sight(&mut self, plan: &RoutePlan, now_us: u64, host: &mut impl Host) -> (ServiceId, u32) {
+        let key = (plan.id, plan.release);
+        let news = match self.services.get_mut(&key) {
+            Some(service) => service.sight(plan, now_us, host),
+            None => {
+                self.make_room();
+                let settings = self.settings_of(plan.id);
+                self.services.insert(key, Service::new(plan, settings, host));
+                true
+            }
+        };
+        if news {
+            self.reporter.urgent = true;
+            self.set_tick(TICK_OPEN_MS, host);
+        }
+        key
+    }
+
+    fn settings_of(&self, id: ServiceId) -> Settings {
+        let default = self.config.as_ref().map_or(Settings { fuse: None, hang_ms: u64::MAX }, |config| {
+            Settings { fuse: config.fuse, hang_ms: config.hang_ms }
+        });
+        self.settings.get(&id).copied().unwrap_or(default)
+    }
+
+    /// The service that was unused for longest goes, with its books.
+    fn make_room(&mut self) {
+        if self.services.len() < MAX_SERVICES {
+            return;
+        }
+        let oldest = self.services.values().min_by_key(|service| service.seen_us).map(|service| service.key);
+        if let Some(service) = oldest.and_then(|key| self.services.remove(&key))
+            && !service.books.settled()
+        {
+            self.problems.note(Problem::ServiceDropped);
+        }
+    }
+
+    /// Draws with the session's key, else the request's.
+    fn draw(
+        &mut self,
+        planned: &Planned,
+        lottery_key: &ServiceKey,
+        limit: Bps,
+        now_us: u64,
+        host: &mut impl Host,
+    ) -> (Color, Option<u16>) {
+        let plan = &planned.plan;
+        let Some(raw) = host.request_headers() else {
+            self.problems.note(Problem::Headers);
+            return (plan.stable, None);
+        };
+        let found = keys::find(&raw, &plan.keys);
+        if found.cut_short {
+            self.problems.note(Problem::Headers);
+            return (plan.stable, None);
+        }
+        let slot = match found.key.or(found.request_id) {
+            Some(key) => lottery_key.slot(plan.release, key),
+            None => {
+                self.keyless = self.keyless.wrapping_add(1);
+                let [once, when] = [self.keyless, now_us].map(u64::to_le_bytes);
+                lottery_key.slot(plan.release, &[once, when].concat())
+            }
+        };
+        (draw(slot, limit, plan.stable), Some(slot))
+    }
+
+    fn book(
+        &mut self,
+        plan: &RoutePlan,
+        limit: Bps,
+        color: Color,
+        slot: Option<u16>,
+        now_us: u64,
+    ) -> Assigned {
+        let key = (plan.id, plan.release);
+        let Some(service) = self.services.get_mut(&key) else { return Assigned::Steered };
+        let lottery = match service.books.open(plan.epoch, limit, plan.stable) {
+            Opened::Ready(lottery) => lottery,
+            Opened::Dropped(lottery) => {
+                self.problems.note(Problem::LotteryDropped);
+                lottery
+            }
+            Opened::Gone => {
+                self.problems.note(Problem::LotteryGone);
+                return Assigned::Steered;
+            }
+        };
+        let booking = Booking { service: key, lottery, color };
+        let flight = Flight {
+            booking,
+            slot,
+            started_us: now_us,
+            first_byte_us: None,
+            last_byte_us: now_us,
+            hung: false,
+        };
+        let Some(id) = self.flights.start(flight) else {
+            self.problems.note(Problem::FlightsFull);
+            return Assigned::Steered;
+        };
+        service.books.started(lottery, color);
+        Assigned::Booked(id)
+    }
+
+    /// A request ended.
+    pub fn land(&mut self, id: FlightId, outcome: Outcome, host: &mut impl Host) {
+        let Some(flight) = self.flights.end(id) else { return };
+        let Booking { service: key, lottery, color } = flight.booking;
+        let counts = outcome.counts_as();
+        self.metrics.ended(key.0, color, counts == Counts::Error);
+        let Some(service) = self.services.get_mut(&key) else { return };
+        let times_us =
+            flight.first_byte_us.filter(|_| !flight.hung && counts == Counts::Success).map(|first| {
+                let since_start = |end: u64| end.saturating_sub(flight.started_us);
+                (since_start(first), since_start(host.now_us()))
+            });
+        service.books.ended(lottery, color, &Entry { outcome, slot: flight.slot, times_us });
+        if let Some(slot) = flight.slot
+            && counts != Counts::Neither
+            && service.observe(color, slot, counts == Counts::Error, host, &mut self.problems)
+        {
+            self.reporter.urgent = true;
+            let (id, release) = key;
+            let trip = service.tripped();
+            host.log(Level::Warn, &format!("hueshift: fuse of {id} tripped ({trip}) in release {release}"));
+        }
+    }
+
+    /// A tick of the given plugin context.
+    pub fn on_tick(&mut self, context: u32, host: &mut impl Host) {
+        if context != self.active_context {
+            return;
+        }
+        let now_us = host.now_us();
+        self.forgive_gap(now_us);
+        let open: Vec<_> = self
+            .services
+            .values()
+            .filter(|service| service.is_open(now_us))
+            .map(|service| service.key)
+            .collect();
+        for key in &open {
+            if let Some(service) = self.services.get_mut(key) {
+                service.read_shared(host);
+            }
+        }
+        self.find_hung(now_us);
+        self.drop_superseded();
+        self.report(now_us, !open.is_empty(), host);
+        self.metrics.flush(host, &mut self.problems);
+        let busy = !open.is_empty() || self.reporter.urgent;
+        self.set_tick(if busy { TICK_OPEN_MS } else { TICK_IDLE_MS }, host);
+    }
+
+    fn forgive_gap(&mut self, now_us: u64) {
+        if let Some(last_us) = self.last_tick_us.replace(now_us) {
+            let late_us = now_us.saturating_sub(last_us).saturating_sub(u64::from(self.tick_ms) * 1000);
+            if late_us > LATE_US {
+                self.flights.forgive(late_us);
+            }
+            if now_us < last_us {
+                self.flights
+                    .iter_mut()
+                    .for_each(|flight| flight.last_byte_us = flight.last_byte_us.min(now_us));
+            }
+        }
+    }
+
+    /// Counts each request once that the upstream has left without a byte for too long.
+    fn find_hung(&mut self, now_us: u64) {
+        for flight in self.flights.iter_mut().filter(|flight| !flight.hung) {
+            let Some(service) = self.services.get_mut(&flight.booking.service) else { continue };
+            let age_ms = now_us.saturating_sub(flight.last_byte_us) / 1000;
+            if age_ms >= service.settings.hang_ms {
+                flight.hung = true;
+                service.books.hung(flight.booking.lottery, flight.booking.color);
+            }
+        }
+    }
+
+    /// A release that a newer one of the same service follows goes once the leader knows all of it.
+    fn drop_superseded(&mut self) {
+        let keys: Vec<_> = self.services.iter().map(|(key, _)| key).collect();
+        let superseded =
+            |key: &(ServiceId, u32)| keys.iter().any(|other| other.0 == key.0 && other.1 > key.1);
+        self.services.retain(|key, service| !superseded(key) || !service.books.settled());
+    }
+
+    fn set_tick(&mut self, ms: u32, host: &mut impl Host) {
+        if self.tick_ms != ms {
+            self.tick_ms = ms;
+            host.tick_every(ms);
+        }
+    }
+}
