@@ -192,10 +192,12 @@ impl Vm {
             return;
         }
         let body = host.call_body(MAX_REPLY_BYTES).unwrap_or_default();
-        // The parser refuses nesting deeper than 128 by itself; the size is bounded above.
+        // The parser skips unknown fields without recursion and refuses nesting deeper than 128 elsewhere; the size
+        // is bounded above. It would also take an array for a struct.
+        let is_object = body.trim_ascii_start().first() == Some(&b'{');
         match serde_json::from_slice::<Reply>(&body) {
-            Ok(reply) => self.obey(&reply, host),
-            Err(_) => self.problems.note(Problem::Reply),
+            Ok(reply) if is_object => self.obey(&reply, host),
+            _ => self.problems.note(Problem::Reply),
         }
     }
 
@@ -254,4 +256,298 @@ fn row_bytes(row: &LotteryReport) -> usize {
     };
     let slots = 6 * (row.error_slots.len() + row.done_slots.len());
     200 + tally(&row.tallies.blue) + tally(&row.tallies.green) + slots
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fake_host::{Rig, route};
+    use crate::host::Host;
+    use crate::problem::Problem;
+    use crate::shared::{self, SharedTrip};
+    use crate::vm::Vm;
+    use hueshift_core::color::Color;
+    use hueshift_core::contract::{LotteryReport, Report, ServiceId};
+
+    const ID: &str = "0123456789abcdef";
+
+    fn key(release: u32) -> (ServiceId, u32) {
+        (ServiceId::parse(ID).unwrap(), release)
+    }
+
+    fn cap(release: u32, max: u16) -> String {
+        format!(
+            r#"{{"term":1,"ack":0,"report_ms":250,"caps":[{{"id":"{ID}","release":{release},"max":{max},"pins":"void"}}]}}"#
+        )
+    }
+
+    fn green_of_100(rig: &mut Rig, route: &str) -> usize {
+        (0..100).filter(|n| rig.request(route, &format!("u{n}"), "200") == Some(Color::Green)).count()
+    }
+
+    fn rows(report: &Report) -> Vec<&LotteryReport> {
+        report.plans.iter().flat_map(|plan| &plan.lotteries).collect()
+    }
+
+    #[test]
+    fn a_report_goes_out_at_first_sight_then_at_the_interval_news_or_not() {
+        let mut rig = Rig::new();
+        rig.request(&route(1, 1, 500), "u", "200");
+        rig.pass_ms(50);
+        let first = rig.reports().remove(0);
+        assert_eq!((first.proxy.as_str(), first.vm, first.seq), ("gw-1", 1, 1));
+        assert_eq!((first.incarnation, first.plans[0].epoch), (1_700_000_000_000, 1));
+        for seq in 2..6 {
+            rig.reply(&format!(r#"{{"term":1,"ack":{}}}"#, seq - 1));
+            rig.pass_ms(250);
+            let reports = rig.reports();
+            assert_eq!((reports.len(), reports[0].seq), (1, seq));
+            assert!(rows(&reports[0]).is_empty(), "all is acknowledged");
+        }
+        rig.reply("{}");
+        rig.request(&route(1, 2, 500), "u", "200");
+        rig.pass_ms(50);
+        assert_eq!(rig.reports()[0].plans[0].epoch, 2, "a new epoch is reported at once");
+    }
+
+    #[test]
+    fn with_one_color_open_reports_are_slow() {
+        let mut rig = Rig::new();
+        rig.request(&route(1, 1, 0), "u", "200");
+        rig.pass_ms(1000);
+        assert_eq!(rig.reports().len(), 1);
+        rig.reply("{}");
+        rig.pass_ms(8000);
+        assert_eq!(rig.reports().len(), 0);
+        rig.pass_ms(2000);
+        assert_eq!(rig.reports().len(), 1);
+    }
+
+    #[test]
+    fn an_unanswered_report_is_waited_for_and_its_news_is_sent_again() {
+        let mut rig = Rig::new();
+        rig.request(&route(1, 1, 5000), "u", "500");
+        rig.pass_ms(2000);
+        let reports = rig.reports();
+        assert_eq!(reports.len(), 1, "one in flight at a time");
+        rig.vm.on_answer(false, 0, &mut rig.host);
+        rig.pass_ms(300);
+        let again = rig.reports().remove(0);
+        assert_eq!((again.seq, rows(&again)), (2, rows(&reports[0])));
+        assert_eq!(rig.problem(Problem::Report), 1);
+        rig.pass_ms(4000);
+        assert!(!rig.reports().is_empty(), "an answer that never comes is given up");
+    }
+
+    #[test]
+    fn what_is_acked_is_not_sent_again_until_the_term_changes() {
+        let mut rig = Rig::new();
+        rig.request(&route(1, 1, 10_000), "u", "500");
+        rig.pass_ms(50);
+        let first = rig.reports().remove(0);
+        assert_eq!(rows(&first)[0].error_slots.len(), 1);
+        rig.reply(r#"{"term":1,"ack":1}"#);
+        rig.pass_ms(250);
+        assert!(rows(&rig.reports()[0]).is_empty());
+        rig.reply(r#"{"term":2,"ack":2}"#);
+        rig.pass_ms(250);
+        assert_eq!(rows(&rig.reports()[0]), rows(&first));
+        rig.reply(r#"{"term":2,"ack":1}"#);
+        rig.pass_ms(250);
+        assert_eq!(rows(&rig.reports()[0]), rows(&first), "an ack of an older report covers nothing newer");
+    }
+
+    #[test]
+    fn a_cap_stops_the_candidate_of_its_release_only() {
+        let mut rig = Rig::new();
+        assert!(green_of_100(&mut rig, &route(1, 1, 5000)) > 20);
+        rig.reply(&cap(1, 0));
+        assert_eq!(green_of_100(&mut rig, &route(1, 1, 5000)), 0);
+        assert_eq!(green_of_100(&mut rig, &route(1, 2, 10_000)), 0, "a later epoch does not lift it");
+        assert!(green_of_100(&mut rig, &route(2, 3, 5000)) > 20, "the next release is free");
+        rig.reply(&cap(9, 0));
+        assert!(green_of_100(&mut rig, &route(2, 3, 5000)) > 20, "a cap of a release never seen");
+    }
+
+    #[test]
+    fn no_reply_raises_the_candidate() {
+        let mut rig = Rig::new();
+        let before = green_of_100(&mut rig, &route(1, 1, 2000));
+        rig.reply(&cap(1, 10_000));
+        assert_eq!(green_of_100(&mut rig, &route(1, 1, 2000)), before);
+        rig.reply(&cap(1, 500));
+        let lower = green_of_100(&mut rig, &route(1, 1, 2000));
+        assert!(lower < before);
+        for hostile in [cap(1, 10_000), cap(1, 9000), cap(1, 501)] {
+            rig.reply(&hostile.replace("void", "keep"));
+            assert_eq!(green_of_100(&mut rig, &route(1, 1, 2000)), lower);
+        }
+    }
+
+    #[test]
+    fn a_cap_reaches_the_other_workers_within_a_tick_and_outlives_a_vm() {
+        let mut rig = Rig::new();
+        let route = route(1, 1, 5000);
+        rig.request(&route, "u", "200");
+        let mut other = Vm::default();
+        std::mem::swap(&mut rig.vm, &mut other);
+        let json = format!(r#"{{"cluster":"ctl","keys":[{{"version":1,"hex":"{}"}}]}}"#, "ab".repeat(32));
+        assert!(rig.vm.configure(1, json.as_bytes(), &mut rig.host));
+        assert!(green_of_100(&mut rig, &route) > 20);
+        std::mem::swap(&mut rig.vm, &mut other);
+        rig.reply(&cap(1, 0));
+        std::mem::swap(&mut rig.vm, &mut other);
+        rig.pass_ms(50);
+        assert_eq!(green_of_100(&mut rig, &route), 0, "the other worker");
+        rig.vm = Vm::default();
+        assert!(rig.vm.configure(1, json.as_bytes(), &mut rig.host));
+        assert_eq!(green_of_100(&mut rig, &route), 0, "a rebuilt one, from its first request on");
+        rig.pass_ms(100);
+        let vms: Vec<u64> = rig.reports().iter().map(|report| report.vm).collect();
+        assert_eq!(vms.last(), Some(&2), "a rebuilt VM draws a new number: {vms:?}");
+    }
+
+    #[test]
+    fn the_fuse_trips_for_all_workers_and_is_reported_at_once() {
+        let mut rig = Rig::new();
+        let route = route(1, 1, 10_000);
+        rig.pass_ms(50);
+        for n in 0..7 {
+            rig.request(&route, &format!("u{n}"), "503");
+        }
+        rig.pass_ms(50);
+        rig.reply("{}");
+        rig.reports();
+        assert_eq!(rig.request(&route, "u7", "503"), Some(Color::Green));
+        assert_eq!(rig.request(&route, "u8", "200"), Some(Color::Blue), "tripped by the eighth");
+        rig.pass_ms(50);
+        assert_eq!(rig.reports()[0].plans[0].tripped, 1);
+        assert_eq!(shared::trip(&mut rig.host, key(1)), SharedTrip { number: 1, tripped: true, probe: 0 });
+        rig.pass_ms(60_000);
+        assert_eq!(green_of_100(&mut rig, &route), 0, "latched");
+    }
+
+    #[test]
+    fn only_the_number_of_the_trip_in_force_rearms_and_a_cap_still_holds() {
+        let mut rig = Rig::new();
+        let route = route(1, 1, 10_000);
+        (0..8).for_each(|n| _ = rig.request(&route, &format!("u{n}"), "503"));
+        let rearm = |trip: u32| {
+            format!(r#"{{"term":1,"rearm":[{{"id":"{ID}","release":1,"trip":{trip},"probe":3}}]}}"#)
+        };
+        rig.reply(&rearm(2));
+        rig.reply(&rearm(0));
+        assert_eq!(rig.request(&route, "u", "200"), Some(Color::Blue));
+        rig.reply(&rearm(1));
+        assert_eq!(rig.request(&route, "u", "200"), Some(Color::Green));
+        (0..12).for_each(|n| _ = rig.request(&route, &format!("v{n}"), "503"));
+        assert_eq!(rig.request(&route, "u", "200"), Some(Color::Blue));
+        assert_eq!(shared::trip(&mut rig.host, key(1)).number, 2);
+        rig.reply(&rearm(1));
+        assert_eq!(rig.request(&route, "u", "200"), Some(Color::Blue), "a repeated reply lifts nothing");
+        rig.reply(&cap(1, 0));
+        rig.reply(&rearm(2));
+        assert_eq!(rig.request(&route, "u", "200"), Some(Color::Blue));
+    }
+
+    #[test]
+    fn one_failing_session_or_a_failing_stable_color_trips_nothing() {
+        let mut rig = Rig::new();
+        let route = route(1, 1, 5000);
+        (0..100).for_each(|_| _ = rig.request(&route, "the one", "500"));
+        (0..400).for_each(|n| _ = rig.request(&route, &format!("u{n}"), "500"));
+        assert!(green_of_100(&mut rig, &route) > 20);
+    }
+
+    #[test]
+    fn hostile_replies_change_nothing_and_are_counted() {
+        let mut rig = Rig::new();
+        let route = route(1, 1, 2000);
+        let before = green_of_100(&mut rig, &route);
+        let deep = format!(r#"{{"x":{}"#, "[".repeat(60_000));
+        let closed = format!(r#"{{"x":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
+        let huge = format!(r#"{{"x":"{}"}}"#, "a".repeat(70_000));
+        let hostile = [
+            "",
+            "null",
+            "[]",
+            "{",
+            r#"{"term":-1}"#,
+            r#"{"term":1e99}"#,
+            r#"{"ack":"1"}"#,
+            r#"{"caps":{}}"#,
+            r#"{"caps":[{"id":"0123456789abcdef","release":1,"max":10001,"pins":"void"}]}"#,
+            r#"{"caps":[{"id":"x","release":1,"max":0,"pins":"void"}]}"#,
+            r#"{"rearm":[1]}"#,
+            r#"{"params":[{"id":"0123456789abcdef","fuse":{"p0":9,"h":24},"hang_ms":5}]}"#,
+            r#"{"params":[{"id":"0123456789abcdef","fuse":null,"hang_ms":0}]}"#,
+            &deep,
+            &huge,
+        ];
+        rig.reply(&closed);
+        for reply in hostile {
+            rig.reply(reply);
+        }
+        assert_eq!(rig.problem(Problem::Reply), hostile.len() as u64);
+        rig.host.call_status = Some(b"503".to_vec());
+        rig.vm.on_answer(true, 2, &mut rig.host);
+        rig.host.call_status = None;
+        rig.vm.on_answer(true, 2, &mut rig.host);
+        assert_eq!(rig.problem(Problem::Report), 2);
+        assert_eq!(green_of_100(&mut rig, &route), before);
+    }
+
+    #[test]
+    fn the_reports_interval_is_taken_within_bounds() {
+        let mut rig = Rig::new();
+        rig.request(&route(1, 1, 500), "u", "200");
+        rig.pass_ms(50);
+        rig.reply(r#"{"report_ms":1}"#);
+        rig.reports();
+        rig.pass_ms(50);
+        assert_eq!(rig.reports().len(), 1, "50 ms is the least");
+        rig.reply(r#"{"report_ms":1000}"#);
+        rig.pass_ms(900);
+        assert!(rig.reports().is_empty());
+        rig.pass_ms(200);
+        assert_eq!(rig.reports().len(), 1);
+    }
+
+    #[test]
+    fn settings_switch_the_fuse_off() {
+        let mut rig = Rig::new();
+        let route = route(1, 1, 10_000);
+        rig.request(&route, "u", "200");
+        rig.reply(r#"{"params":[{"id":"0123456789abcdef","fuse":null,"hang_ms":1000}]}"#);
+        (0..100).for_each(|n| _ = rig.request(&route, &format!("u{n}"), "503"));
+        assert_eq!(rig.request(&route, "u", "200"), Some(Color::Green));
+    }
+
+    #[test]
+    fn no_two_workers_draw_the_same_number() {
+        let mut rig = Rig::bare();
+        shared::prepare(&mut rig.host).unwrap();
+        let first = rig.host.shared("hueshift.incarnation");
+        rig.host.now_us += 1;
+        shared::prepare(&mut rig.host).unwrap();
+        assert_eq!(rig.host.shared("hueshift.incarnation"), first, "a second configuration changes nothing");
+        let drawn: Vec<u64> = (0..100).map(|_| shared::draw_vm(&mut rig.host).unwrap().0).collect();
+        assert!(drawn.iter().copied().eq(1..=100));
+    }
+
+    #[test]
+    fn an_old_release_is_reported_until_the_leader_knows_all_of_it() {
+        let mut rig = Rig::new();
+        let mut late = rig.start(&route(1, 1, 5000), "u");
+        rig.request(&route(2, 2, 5000), "u", "200");
+        rig.pass_ms(50);
+        assert_eq!(rig.reports()[0].plans.len(), 2);
+        rig.reply(r#"{"term":1,"ack":1}"#);
+        rig.answer(&mut late, "200");
+        rig.pass_ms(250);
+        let report = rig.reports().remove(0);
+        assert!(rows(&report).iter().any(|row| row.epoch == 1));
+        rig.reply(r#"{"term":1,"ack":2}"#);
+        rig.pass_ms(250);
+        assert_eq!(rig.reports()[0].plans.len(), 1);
+    }
 }

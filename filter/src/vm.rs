@@ -324,3 +324,204 @@ impl Vm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_host::{Rig, route};
+    use crate::service::QUIET_AFTER_US;
+
+    fn colors(rig: &mut Rig, route: &str) -> Vec<Option<Color>> {
+        (0..400).map(|n| rig.request(route, &format!("u{n}"), "200")).collect()
+    }
+
+    #[test]
+    fn sessions_keep_their_color_and_raising_the_limit_moves_only_stable_ones() {
+        let mut rig = Rig::new();
+        let before = colors(&mut rig, &route(1, 1, 2000));
+        assert_eq!(before, colors(&mut rig, &route(1, 1, 2000)));
+        assert_eq!(before, colors(&mut Rig::new(), &route(1, 7, 2000)), "all workers and epochs agree");
+        let after = colors(&mut rig, &route(1, 2, 4000));
+        let greens = |colors: &[Option<Color>]| colors.iter().filter(|c| **c == Some(Color::Green)).count();
+        assert!((50..110).contains(&greens(&before)) && (120..200).contains(&greens(&after)));
+        assert!(before.iter().zip(&after).all(|(b, a)| *b != Some(Color::Green) || b == a));
+        assert_ne!(before, colors(&mut rig, &route(2, 3, 2000)), "each release draws anew");
+    }
+
+    #[test]
+    fn a_route_without_a_plan_is_left_alone() {
+        let mut rig = Rig::new();
+        for name in ["default", "", "theirs.hs2.x", "hs1.zz", "route.hs1.0123456789abcdef.r1"] {
+            rig.start_with(name, &[("x-hueshift-color", "green"), ("x-user", "u")]);
+            assert_eq!(rig.host.color().as_deref(), Some("green"), "{name}");
+        }
+        assert_eq!(rig.problem(Problem::BadPlan), 3);
+        rig.pass_ms(20_000);
+        assert!(rig.reports().is_empty(), "nothing seen, nothing to say");
+        let mut bare = Rig::bare();
+        assert_eq!(bare.request(&route(1, 1, 5000), "u", "200"), None, "not configured: inert");
+    }
+
+    #[test]
+    fn a_color_that_a_client_sends_is_replaced() {
+        let mut rig = Rig::new();
+        for limit in [0, 1, 10_000] {
+            for sent in ["green", "blue", "x"] {
+                let headers =
+                    [("x-user", "u"), ("X-Hueshift-Color", sent), ("x-hueshift-color", sent), ("a", "b")];
+                rig.start_with(&route(1, 1, limit), &headers);
+                let expected = if limit == 10_000 { "green" } else { "blue" };
+                assert_eq!(rig.host.color().as_deref(), Some(expected), "limit {limit}, sent {sent}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_key_the_request_id_draws() {
+        let mut rig = Rig::new();
+        let mut draw = |headers: &[(&str, &str)]| {
+            rig.start_with(&route(1, 1, 5000), headers);
+            rig.host.color()
+        };
+        assert_eq!(draw(&[("x-user", "same")]), draw(&[("x-request-id", "other"), ("x-user", "same")]));
+        assert_eq!(draw(&[("x-user", "same")]), draw(&[("x-request-id", "same")]));
+        let drawn: Vec<_> = (0..64).map(|_| draw(&[])).collect();
+        assert!(drawn.iter().any(|color| *color != drawn[0]), "no key at all: still a lottery");
+    }
+
+    #[test]
+    fn a_plan_with_an_unknown_mesh_key_sends_everybody_to_stable() {
+        let mut rig = Rig::new();
+        let unknown = route(1, 1, 10_000).replace(".v1.", ".v2.");
+        assert_eq!(rig.request(&unknown, "u", "200"), Some(Color::Blue));
+        assert_eq!(rig.problem(Problem::UnknownKey), 1);
+    }
+
+    #[test]
+    fn unreadable_headers_and_refusals_never_hurt_a_request() {
+        let mut rig = Rig::new();
+        rig.host.headers_unreadable = true;
+        assert_eq!(rig.request(&route(1, 1, 10_000), "u", "200"), Some(Color::Blue));
+        assert_eq!(rig.problem(Problem::Headers), 1);
+        rig.host.headers_unreadable = false;
+        rig.host.refuse = true;
+        assert_eq!(rig.request(&route(1, 1, 10_000), "u", "200"), None);
+        rig.pass_ms(5_000);
+        assert_eq!(rig.problem(Problem::ColorRefused), 1);
+        assert!(rig.problem(Problem::Shared) > 0 && rig.problem(Problem::Metric) > 0);
+    }
+
+    #[test]
+    fn strange_keys_draw_like_any_other() {
+        let mut rig = Rig::new();
+        let long = "k".repeat(8192);
+        let route = route(1, 1, 5000);
+        let first = rig.request(&route, &long, "200");
+        assert_eq!(first, rig.request(&route, &long, "200"));
+        let mut many: Vec<(String, String)> = (0..200).map(|n| (format!("x-{n}"), "v".into())).collect();
+        many.push(("x-user".into(), long.clone()));
+        let many: Vec<(&str, &str)> = many.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        rig.start_with(&route, &many);
+        assert_eq!(rig.host.color().as_deref(), first.map(Color::as_str));
+        rig.host.request(&route, &[]);
+        rig.host.request_headers.push((b"x-user".to_vec(), vec![0xff, 0xfe, 0]));
+        rig.host.request_headers.push((vec![0xff], vec![0xff]));
+        assert!(matches!(rig.vm.assign(&mut rig.host), Assigned::Booked(_)));
+    }
+
+    #[test]
+    fn ticks_are_fast_while_a_release_is_open_and_slow_otherwise() {
+        let mut rig = Rig::new();
+        assert_eq!(rig.host.tick_ms, TICK_IDLE_MS);
+        rig.request(&route(1, 1, 500), "u", "200");
+        assert_eq!(rig.host.tick_ms, TICK_OPEN_MS, "at first sight");
+        rig.pass_ms(30_000);
+        assert_eq!(rig.host.tick_ms, TICK_OPEN_MS);
+        rig.pass_ms(QUIET_AFTER_US / 1000);
+        assert_eq!(rig.host.tick_ms, TICK_IDLE_MS, "nobody asks for it any more");
+        rig.reply("{}");
+        rig.request(&route(1, 2, 0), "u", "200");
+        rig.pass_ms(100);
+        assert_eq!(rig.host.tick_ms, TICK_IDLE_MS, "one color open");
+    }
+
+    #[test]
+    fn a_silent_upstream_is_counted_once_as_hung_and_a_talking_one_never() {
+        let mut rig = Rig::with(r#","hang_ms":2000"#);
+        let route = route(1, 1, 10_000);
+        let mut silent = rig.start(&route, "u");
+        let mut talking = rig.start(&route, "v");
+        talking.on_response_headers(false, &mut rig.vm, &mut rig.host);
+        for _ in 0..10 {
+            rig.pass_ms(1000);
+            talking.on_response_body(false, &mut rig.vm, &mut rig.host);
+            rig.reply("{}");
+        }
+        let green = rig.reports().pop().unwrap().plans.remove(0).lotteries.remove(0).tallies.green;
+        assert_eq!((green.hung, green.in_flight), (1, 2));
+        assert!(green.oldest_ms >= 8_500);
+        rig.answer(&mut silent, "200");
+        rig.answer(&mut talking, "200");
+        rig.pass_ms(1000);
+        let green = rig.reports().pop().unwrap().plans.remove(0).lotteries.remove(0).tallies.green;
+        assert_eq!((green.hung, green.completed, green.in_flight), (1, 2, 0));
+        assert_eq!(green.first_byte.values().sum::<u64>(), 1, "a hung request has no latency any more");
+    }
+
+    #[test]
+    fn a_late_tick_or_a_jumping_clock_makes_nobody_hang() {
+        let mut rig = Rig::with(r#","hang_ms":2000"#);
+        let _flight = rig.start(&route(1, 1, 10_000), "u");
+        rig.pass_ms(500);
+        rig.host.now_us += 3_600_000_000;
+        rig.pass_ms(1000);
+        rig.host.now_us -= 7_200_000_000;
+        rig.pass_ms(500);
+        rig.reply("{}");
+        rig.pass_ms(500);
+        let row = rig.reports().pop().unwrap().plans.remove(0).lotteries.remove(0);
+        assert_eq!(row.tallies.green.hung, 0);
+    }
+
+    #[test]
+    fn memory_stays_bounded_whatever_is_seen() {
+        let mut rig = Rig::new();
+        for service in 0..300u32 {
+            let plan = format!("hs1.{service:016x}.r1.e1.sb.l5000.pk.v1");
+            rig.request(&plan, "u", "200");
+        }
+        assert_eq!(rig.vm.services.len(), MAX_SERVICES);
+        assert!(rig.problem(Problem::ServiceDropped) > 0);
+        for epoch in 1..300 {
+            rig.request(&route(1, epoch, 5000), "u", "200");
+        }
+        assert!(rig.problem(Problem::LotteryDropped) > 0);
+        let _open: Vec<_> = (0..20_000).map(|_| rig.start(&route(1, 300, 5000), "u")).collect();
+        assert!(rig.problem(Problem::FlightsFull) > 0);
+        rig.pass_ms(1000);
+        let body = &rig.host.posts[0].1;
+        assert!(body.len() < hueshift_core::contract::MAX_REPORT_BYTES, "{}", body.len());
+    }
+
+    #[test]
+    fn statistics_are_kept_by_color() {
+        let mut rig = Rig::new();
+        rig.request(&route(1, 1, 10_000), "u", "500");
+        rig.request(&route(1, 1, 10_000), "v", "200");
+        rig.request("hs1.zz", "v", "200");
+        rig.pass_ms(100);
+        let name = |what: &str| format!("component.green.tag.0123456789abcdef;.hueshift_{what}");
+        assert_eq!((rig.host.counter(&name("requests")), rig.host.counter(&name("errors"))), (2, 1));
+        assert_eq!(rig.host.counter("component.bad_plan.hueshift_problems"), 1);
+    }
+
+    #[test]
+    fn a_refused_configuration_leaves_the_old_one_in_force() {
+        let mut rig = Rig::new();
+        assert!(!rig.vm.configure(2, b"{}", &mut rig.host));
+        assert!(rig.host.lines.iter().any(|line| line.contains("cluster")));
+        assert!(rig.request(&route(1, 1, 500), "u", "200").is_some());
+        rig.pass_ms(100);
+        assert_eq!(rig.reports().len(), 1, "the old context still ticks");
+    }
+}
