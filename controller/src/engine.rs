@@ -17,6 +17,7 @@ use crate::home::{Apply, Observe, Remembered, Seen};
 use crate::view::View;
 use hueshift_core::contract::{Params, REPORT_MS, Reply, Report, ServiceId};
 use hueshift_core::intake::Intake;
+use hueshift_core::judge::{Analysis, Row};
 use hueshift_core::planner::{Plan, Verb};
 use hueshift_core::release::Phase;
 use service::{Caller, Service, Write};
@@ -80,10 +81,12 @@ pub struct Engine<O> {
 
 /// Takes what the judge receives (the world file).
 pub trait Recorder: Send {
-    /// A release's judging begins.
-    fn begin(&mut self, service: &str, release: u32, analysis: &hueshift_core::judge::Analysis);
-    /// Rows of a tick.
-    fn rows(&mut self, service: &str, release: u32, t_ms: u64, rows: &[hueshift_core::judge::Row]);
+    /// A release's judging begins, or goes on in a new process.
+    fn begin(&mut self, service: &str, release: u32, analysis: &Analysis, tick_ms: u64);
+    /// A tick, with or without rows.
+    fn tick(&mut self, service: &str, release: u32, t_ms: u64, rows: &[Row]);
+    /// The judging ended with this tick.
+    fn end(&mut self, service: &str, release: u32, t_ms: u64);
 }
 
 /// A report whose reply waits for the judge.
@@ -102,7 +105,7 @@ impl<O: Observe> Engine<O> {
         mut observe: O,
         apply: Arc<dyn Apply>,
         identity: Identity,
-        recorder: Option<Box<dyn Recorder>>,
+        mut recorder: Option<Box<dyn Recorder>>,
         to_self: mpsc::Sender<Input>,
         mut remember: impl FnMut(&BlueGreen) -> (Remembered, ServiceId),
     ) -> Engine<O> {
@@ -115,7 +118,10 @@ impl<O: Observe> Engine<O> {
             .map(|document| {
                 let (remembered, fresh_id) = remember(document);
                 let mut service = Service::new(document.clone(), remembered, fresh_id, now_ms);
-                service.keep_trial(&mut intake, false, now_ms);
+                let begun = service.keep_trial(&mut intake, false, now_ms);
+                if let (true, Some(recorder), Some(trial)) = (begun, &mut recorder, &service.trial) {
+                    recorder.begin(&service.name, trial.release, trial.analysis(), trial::TICK_MS);
+                }
                 service
             })
             .collect();
@@ -261,7 +267,7 @@ impl<O: Observe> Engine<O> {
                 let release = trial.release;
                 trial.tick(now_ms, wall_ms, &mut self.intake, facts, |t_ms, rows| {
                     if let Some(recorder) = &mut self.recorder {
-                        recorder.rows(&service.name, release, t_ms, rows);
+                        recorder.tick(&service.name, release, t_ms, rows);
                     }
                 });
             }
@@ -295,10 +301,17 @@ impl<O: Observe> Engine<O> {
             for (caller, answer) in service.callers_of(&plan.report) {
                 let _ = caller.send(show::answer(service, &answer));
             }
+            let before = service.trial.as_ref().map(|trial| (trial.release, trial.t_ms()));
             let begun = service.keep_trial(&mut self.intake, true, now_ms);
             service.take_facts(&self.intake, now_ms);
-            if let (true, Some(recorder), Some(trial)) = (begun, &mut self.recorder, &service.trial) {
-                recorder.begin(&service.name, trial.release, trial.analysis());
+            if let Some(recorder) = &mut self.recorder {
+                let now = service.trial.as_ref().map(|trial| trial.release);
+                if let Some((release, t_ms)) = before.filter(|(release, _)| now != Some(*release)) {
+                    recorder.end(&service.name, release, t_ms);
+                }
+                if let (true, Some(trial)) = (begun, &service.trial) {
+                    recorder.begin(&service.name, trial.release, trial.analysis(), trial::TICK_MS);
+                }
             }
             let candidate = (service.state.phase == Phase::Preparing).then(|| service.state.candidate());
             self.apply.may_restart(&service.name, candidate);

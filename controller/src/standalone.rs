@@ -6,19 +6,21 @@ pub mod files;
 pub mod layout;
 pub mod lookout;
 pub mod programs;
+pub mod record;
 pub mod store;
 pub mod xds;
 
 use crate::api::BlueGreen;
 use crate::control;
 use crate::document;
-use crate::engine::{self, Engine, Input};
+use crate::engine::{self, Engine, Input, Recorder};
 use crate::home::Remembered;
 use crate::ingest;
 use crate::supervise;
 use hueshift_core::contract::{FuseParams, MeshKey, PluginConfig, REPORT_MS, ServiceId};
 use layout::Layout;
 use lookout::Lookout;
+use record::Worlds;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io;
@@ -234,7 +236,14 @@ async fn serve(args: UpArgs) -> Result<(), UpError> {
 
     let (to_engine, inputs) = mpsc::channel(1_024);
     let identity = engine::Identity { file: args.file.display().to_string(), term: started_ms, started_ms };
-    let engine = Engine::new(window, Arc::new(store), identity, None, to_engine.clone(), |document| {
+    let recorder: Option<Box<dyn Recorder>> = match &args.record {
+        None => None,
+        Some(path) => {
+            let worlds = Worlds::new(path).map_err(|source| UpError::File { path: path.clone(), source })?;
+            Some(Box::new(worlds))
+        }
+    };
+    let engine = Engine::new(window, Arc::new(store), identity, recorder, to_engine.clone(), |document| {
         remembered
             .remove(&document.metadata.name)
             .unwrap_or((Remembered::default(), ServiceId::from_bytes([0; 8])))

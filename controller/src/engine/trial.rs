@@ -28,13 +28,14 @@ pub struct Trial {
     started_ms: u64,
     judge: Judge,
     log_e: f64,
+    decided: Option<Evidence>,
     rules: Rules,
     share: Bps,
     absolute: bool,
     fuse: Trips,
     proxies: Vec<ProxyTrip>,
     saved_ms: u64,
-    saved_verdict: Verdict,
+    saved_verdict: Option<Verdict>,
     /// Kept for the record.
     pub noted: Noted,
 }
@@ -68,6 +69,8 @@ struct Saved {
     started_ms: u64,
     rules: Rules,
     noted: Noted,
+    #[serde(default)]
+    decided: Option<Evidence>,
     judge: Checkpoint,
     intake: IntakeCheckpoint,
 }
@@ -98,13 +101,14 @@ impl Trial {
             started_ms: aligned(now_ms),
             judge,
             log_e: 0.0,
+            decided: None,
             rules: Rules::default(),
             share: Bps::ZERO,
             absolute,
             fuse: Trips::Quiet,
             proxies: Vec::new(),
             saved_ms: 0,
-            saved_verdict: Verdict::Rollback,
+            saved_verdict: None,
             noted: Noted::default(),
         })
     }
@@ -139,12 +143,13 @@ impl Trial {
             absolute,
             judge,
             log_e: 0.0,
+            decided: saved.decided,
             share: Bps::ZERO,
             fuse: if saved.rules.fuse { Trips::Global } else { Trips::Quiet },
             rules: saved.rules,
             proxies: Vec::new(),
             saved_ms: 0,
-            saved_verdict: Verdict::Rollback,
+            saved_verdict: None,
             noted: saved.noted,
         })
     }
@@ -168,8 +173,7 @@ impl Trial {
         }
     }
 
-    /// Judges up to now. The rows that arrived meanwhile belong to the newest tick. `seen` is told each tick that
-    /// had rows, for the record.
+    /// Judges up to now. The rows that arrived meanwhile belong to the newest tick. `seen` is told the newest tick.
     pub fn tick(
         &mut self,
         now_ms: u64,
@@ -192,12 +196,19 @@ impl Trial {
             None => Vec::new(),
         };
         self.log_e = self.judge.tick(until, &rows).log_e;
-        if !rows.is_empty() {
-            seen(until, &rows);
-        }
+        seen(until, &rows);
         self.apply_rules(until, wall_ms, facts);
-        if self.condemned().is_some() && self.noted.cap_ms.is_none() {
+        if let (Some(cause), None) = (self.condemned(), self.noted.cap_ms) {
             self.noted.cap_ms = Some(wall_ms);
+            self.decided = Some(self.judge.evidence());
+            let log_e = self.log_e;
+            tracing::info!(
+                release = self.release,
+                cause = cause.as_str(),
+                t_ms = until,
+                log_e,
+                "condemned: {cause}"
+            );
         }
     }
 
@@ -225,9 +236,14 @@ impl Trial {
         }
     }
 
-    /// For people.
+    /// For people: what it was decided on, or as it is now.
     pub fn evidence(&self) -> Evidence {
-        self.judge.evidence()
+        self.decided.clone().unwrap_or_else(|| self.judge.evidence())
+    }
+
+    /// The newest tick.
+    pub fn t_ms(&self) -> u64 {
+        self.rules.t_ms
     }
 
     /// Candidate requests started at the present share.
@@ -252,18 +268,19 @@ impl Trial {
 
     /// A checkpoint if one is due: at each change of the verdict, and every ten seconds.
     pub fn due_checkpoint(&mut self, now_ms: u64, intake: &Intake) -> Option<Vec<u8>> {
-        let verdict = self.judge.verdict();
+        let verdict = if self.condemned().is_some() { Verdict::Rollback } else { self.judge.verdict() };
         let late = now_ms.saturating_sub(self.saved_ms) >= CHECKPOINT_EVERY_MS;
-        if !late && verdict == self.saved_verdict {
+        if !late && Some(verdict) == self.saved_verdict {
             return None;
         }
         self.saved_ms = now_ms;
-        self.saved_verdict = verdict;
+        self.saved_verdict = Some(verdict);
         let saved = Saved {
             release: self.release,
             started_ms: self.started_ms,
             rules: self.rules.clone(),
             noted: self.noted,
+            decided: self.decided.clone(),
             judge: self.judge.checkpoint(),
             intake: intake.checkpoint(self.id, self.release),
         };
