@@ -36,7 +36,11 @@ where
                     let answered = answer(request);
                     async move { Ok::<_, io::Error>(answered.await) }
                 });
-                let _ = server::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                // Above Envoy's own limit, so that what Envoy lets through is answered.
+                let _ = server::Builder::new()
+                    .max_headers(1_000)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
         }
     });

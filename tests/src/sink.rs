@@ -56,7 +56,7 @@ impl Sink {
                         seq
                     }
                     Err(error) => {
-                        state.unreadable.push(format!("{error}: {}", String::from_utf8_lossy(&body)));
+                        state.unreadable.push(format!("{error}: {:.2000}", String::from_utf8_lossy(&body)));
                         0
                     }
                 };

@@ -136,7 +136,7 @@ async fn the_route_name_alone_splits_traffic_as_the_lottery_says() {
         assert_eq!(event.color, Some(lottery::color(&raised, event.session)), "{event:?}");
     }
     rig.envoy.assert_filter_alive().await;
-    assert!(rig.sink.unreadable().is_empty(), "{:?}", rig.sink.unreadable());
+    assert_eq!(rig.sink.unreadable().first(), None, "every report is one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -432,7 +432,7 @@ async fn the_fuse_alone_stops_a_dead_candidate() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_colors_failing_alike_trips_nothing() {
-    let plan = Plan { limit: 5_000, ..Plan::FIVE };
+    let plan = Plan { limit: 1_000, ..Plan::FIVE };
     let mut rig = Rig::start("shared", plan.routes()).await;
     rig.blue.set(Faults::errors(0.3));
     rig.green.set(Faults::errors(0.3));
