@@ -44,7 +44,8 @@ pub fn sample_model() -> PathBuf {
 pub fn envoy_version() -> String {
     let output = Command::new(envoy()).arg("--version").output().expect("Envoy starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.split('/').nth(1).unwrap_or("unknown").to_owned()
+    let build = text.split_once("version:").map_or("", |(_, build)| build);
+    build.split('/').nth(1).unwrap_or("unknown").to_owned()
 }
 
 fn find(what: &str, variable: &str, places: &[&dyn Fn() -> Option<PathBuf>], remedy: &str) -> PathBuf {
