@@ -79,10 +79,25 @@ pub struct Engine<O> {
     recorder: Option<Box<dyn Recorder>>,
 }
 
+/// A judging that begins or goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun<'a> {
+    /// The service.
+    pub service: &'a str,
+    /// Its release.
+    pub release: u32,
+    /// The judge's parameters.
+    pub analysis: &'a Analysis,
+    /// Length of its ticks.
+    pub tick_ms: u64,
+    /// Its newest tick: 0, or that of the checkpoint from which it goes on.
+    pub from_ms: u64,
+}
+
 /// Takes what the judge receives (the world file).
 pub trait Recorder: Send {
     /// A release's judging begins, or goes on in a new process.
-    fn begin(&mut self, service: &str, release: u32, analysis: &Analysis, tick_ms: u64);
+    fn begin(&mut self, begun: Begun<'_>);
     /// A tick, with or without rows.
     fn tick(&mut self, service: &str, release: u32, t_ms: u64, rows: &[Row]);
     /// The judging ended with this tick.
@@ -120,7 +135,7 @@ impl<O: Observe> Engine<O> {
                 let mut service = Service::new(document.clone(), remembered, fresh_id, now_ms);
                 let begun = service.keep_trial(&mut intake, false, now_ms);
                 if let (true, Some(recorder), Some(trial)) = (begun, &mut recorder, &service.trial) {
-                    recorder.begin(&service.name, trial.release, trial.analysis(), trial::TICK_MS);
+                    recorder.begin(trial.begun(&service.name));
                 }
                 service
             })
@@ -310,7 +325,7 @@ impl<O: Observe> Engine<O> {
                     recorder.end(&service.name, release, t_ms);
                 }
                 if let (true, Some(trial)) = (begun, &service.trial) {
-                    recorder.begin(&service.name, trial.release, trial.analysis(), trial::TICK_MS);
+                    recorder.begin(trial.begun(&service.name));
                 }
             }
             let candidate = (service.state.phase == Phase::Preparing).then(|| service.state.candidate());

@@ -187,6 +187,7 @@ fn diagnostics() {
     // Fails only if somebody set it up already.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .with_writer(io::stderr)
         .with_target(false)
         .try_init();

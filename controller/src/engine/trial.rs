@@ -3,6 +3,7 @@
 //! A trial's time starts at 0 and moves in ticks of 10 ms. Ticks that we were late for are caught up with in order,
 //! so that live judging and a replay see the same rows at the same ticks. Once condemned it stays condemned.
 
+use super::Begun;
 use hueshift_core::color::Color;
 use hueshift_core::contract::{Rearm, ServiceId, Tally};
 use hueshift_core::intake::{Facts, Intake, IntakeCheckpoint};
@@ -239,6 +240,17 @@ impl Trial {
     /// For people: what it was decided on, or as it is now.
     pub fn evidence(&self) -> Evidence {
         self.decided.clone().unwrap_or_else(|| self.judge.evidence())
+    }
+
+    /// For the recorder.
+    pub fn begun<'a>(&'a self, service: &'a str) -> Begun<'a> {
+        Begun {
+            service,
+            release: self.release,
+            analysis: self.judge.analysis(),
+            tick_ms: TICK_MS,
+            from_ms: self.rules.t_ms,
+        }
     }
 
     /// The newest tick.

@@ -4,9 +4,9 @@
 //! beside it, named after service and release. A release that was open before is gone on with, in the same file. A
 //! recording that fails is reported once and given up: it must not hold up the judge.
 
-use crate::engine::Recorder;
+use crate::engine::{Begun, Recorder};
 use crate::world;
-use hueshift_core::judge::{Analysis, Row};
+use hueshift_core::judge::Row;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,23 +28,24 @@ impl Worlds {
         Ok(Worlds { file: file.to_owned(), open: BTreeMap::new(), first: true })
     }
 
-    fn create(
-        &self,
-        service: &str,
-        release: u32,
-        analysis: &Analysis,
-        tick_ms: u64,
-    ) -> io::Result<world::Recorder> {
-        let name = format!("{service} release {release}");
-        let own = self.beside(service, release);
+    fn create(&self, begun: &Begun<'_>) -> io::Result<world::Recorder> {
+        let name = format!("{} release {}", begun.service, begun.release);
+        let own = self.beside(begun.service, begun.release);
+        let make = |path: &Path| {
+            world::Recorder::create(path, &name, "recorded by hueshift up", begun.tick_ms, begun.analysis)
+        };
         for path in [&self.file, &own] {
-            let ours = world::World::read(path).is_ok_and(|world| world.name == name);
-            if ours {
-                return world::Recorder::reopen(path);
+            let Some(earlier) = world::World::read(path).ok().filter(|world| world.name == name) else {
+                continue;
+            };
+            let mut recorder = make(path)?;
+            // The judge goes on from its checkpoint: what the earlier process heard after it is told again.
+            for tick in earlier.ticks.iter().filter(|tick| tick.t_ms <= begun.from_ms) {
+                recorder.tick(tick.t_ms, &tick.reports)?;
             }
+            return Ok(recorder);
         }
-        let path = if self.first { &self.file } else { &own };
-        world::Recorder::create(path, &name, "recorded by hueshift up", tick_ms, analysis)
+        make(if self.first { &self.file } else { &own })
     }
 
     fn beside(&self, service: &str, release: u32) -> PathBuf {
@@ -68,8 +69,9 @@ impl Worlds {
 }
 
 impl Recorder for Worlds {
-    fn begin(&mut self, service: &str, release: u32, analysis: &Analysis, tick_ms: u64) {
-        match self.create(service, release, analysis, tick_ms) {
+    fn begin(&mut self, begun: Begun<'_>) {
+        let Begun { service, release, .. } = begun;
+        match self.create(&begun) {
             Ok(recorder) => {
                 println!("{service} release {release}: recording to {}", recorder.path().display());
                 self.open.insert(service.to_owned(), (release, recorder));
