@@ -268,7 +268,10 @@ fn lives() -> impl Strategy<Value = Vec<Vec<Report>>> {
 
 /// All that rows ever said: per (proxy, lottery) the last counters and the union of slots.
 #[derive(Debug, Default, PartialEq)]
-struct Said(BTreeMap<(String, u64), (String, Vec<u16>, Vec<u16>)>);
+struct Said(BTreeMap<(String, u64), Told>);
+
+/// Counters, error slots, done slots.
+type Told = (String, Vec<u16>, Vec<u16>);
 
 impl Said {
     fn hear(&mut self, rows: &[Row]) {
@@ -285,7 +288,7 @@ impl Said {
 
 /// Every slot once, whichever lottery told it.
 fn all_slots(said: &Said) -> (Vec<u16>, Vec<u16>) {
-    let collect = |of: fn(&(String, Vec<u16>, Vec<u16>)) -> &Vec<u16>| {
+    let collect = |of: fn(&Told) -> &Vec<u16>| {
         let mut slots: Vec<u16> = said.0.values().flat_map(of).copied().collect();
         slots.sort_unstable();
         slots.dedup();
@@ -360,7 +363,7 @@ proptest! {
     ) {
         let mut intake = Intake::default();
         for (vm, incarnation, seq, n, slots, limit, now) in reports {
-            let small = |x: u64| if x % 2 == 0 { x % 100 } else { x };
+            let small = |x: u64| if x.is_multiple_of(2) { x % 100 } else { x };
             let mut lottery = lottery(
                 n[0] % 3, limit, tally(small(n[0]), small(n[1]), small(n[2])), tally(small(n[3]), small(n[4]), small(n[5])));
             (lottery.error_slots, lottery.done_slots) = (slots.clone(), slots);
