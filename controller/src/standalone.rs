@@ -3,16 +3,18 @@
 //! [`up`] is the glue: it reads as what happens, in order. The parts are below it; decisions are in core.
 
 pub mod files;
+pub mod history;
 pub mod layout;
 pub mod lookout;
 pub mod programs;
 pub mod record;
+
 pub mod store;
 pub mod xds;
 
 use crate::api::BlueGreen;
 use crate::control;
-use crate::document;
+use crate::document::{self, DocumentError};
 use crate::engine::{self, Engine, Input, Recorder};
 use crate::home::Remembered;
 use crate::ingest;
@@ -108,8 +110,8 @@ pub enum UpError {
         source: io::Error,
     },
     /// The document.
-    #[error("{0}")]
-    Document(String),
+    #[error(transparent)]
+    Document(#[from] DocumentError),
 }
 
 fn at(path: &Option<PathBuf>) -> String {
@@ -122,7 +124,11 @@ pub async fn up(args: UpArgs) -> ExitCode {
     match serve(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            match &error {
+                // Each line begins with its place already, as editors and CI expect it.
+                UpError::Document(DocumentError::Wrong { .. }) => eprintln!("{error}"),
+                _ => eprintln!("error: {}", chain(&error)),
+            }
             match error {
                 UpError::Document(_)
                 | UpError::Layout(_)
@@ -205,7 +211,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 async fn serve(args: UpArgs) -> Result<(), UpError> {
-    let services = document::read(&args.file).map_err(|error| UpError::Document(error.to_string()))?;
+    let services = document::read(&args.file)?;
     let envoy = find_envoy(args.envoy.as_deref())?;
     let module = find_filter(args.filter.as_deref())?;
     let root = args.state.clone().unwrap_or_else(|| beside(&args.file));

@@ -289,3 +289,39 @@ async fn a_reader_that_goes_away_is_no_failure() {
         .unwrap();
     assert_eq!(err(&output), "code 0\n");
 }
+
+#[tokio::test]
+async fn history_outlives_the_controller() {
+    let canned = Canned::start().await;
+    let record = canned.shared.view.lock().unwrap().services[1].history[1].clone();
+    let folder = canned.state.path().join("history/chat");
+    std::fs::create_dir_all(&folder).unwrap();
+    let versioned = hueshift::home::Versioned { version: 1, value: record.clone() };
+    std::fs::write(folder.join("0000000003.json"), serde_json::to_vec(&versioned).unwrap()).unwrap();
+    std::fs::write(folder.join("0000000004.json"), "torn").unwrap();
+    std::fs::remove_file(canned.state.path().join(control::SOCKET)).unwrap();
+    let output = canned.run(&["history", "--output", "json"]).await;
+    assert_eq!(output.status.code(), Some(0));
+    let read: Vec<hueshift::view::ReleaseRecord> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(read, [record]);
+    assert!(err(&output).contains("0000000004.json cannot be read"), "{}", err(&output));
+    assert!(out(&canned.run(&["history", "price"]).await).contains("no release has ended yet"));
+}
+
+#[tokio::test]
+async fn up_tells_a_wrong_document_like_lint_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f.yaml");
+    std::fs::write(&file, "apiVersion: hueshift.dev/v1alpha1\nkind: BlueGreen\n").unwrap();
+    let path = file.display().to_string();
+    let expected = format!(
+        "{path}:1:1: metadata: is missing; add `metadata: {{name: my-model}}`\n{path}:1:1: spec: is missing; add `spec: {{…}}`\n"
+    );
+    for verb in ["up", "lint"] {
+        let output = hueshift(folder.path(), &[verb, &path]).await;
+        assert_eq!((output.status.code(), err(&output)), (Some(2), expected.clone()), "{verb}");
+    }
+    let output = hueshift(folder.path(), &["up", "/no/such.yaml"]).await;
+    let missing = "error: cannot read /no/such.yaml: No such file or directory (os error 2)\n";
+    assert_eq!((output.status.code(), err(&output).as_str()), (Some(2), missing));
+}

@@ -44,7 +44,7 @@ pub(super) fn render(view: &View, service: &ServiceView, screen: &Screen) -> Str
         line("look at", problem);
     }
     out.push('\n');
-    out += &colors(service, screen);
+    out += &if service.open() { colors(service, screen) } else { standing_by(service, screen) };
     if let Some(evidence) = service.evidence.as_ref().filter(|_| service.open()) {
         out.push('\n');
         out += &evidence_lines(service, evidence, screen);
@@ -112,6 +112,9 @@ fn share(service: &ServiceView) -> String {
 /// `12 of 12 Envoys with traffic enforce epoch 345, 3 idle`.
 pub(super) fn enforcement(service: &ServiceView) -> String {
     let plan = &service.plan;
+    if plan.with_traffic == 0 {
+        return format!("no Envoy with traffic, so none shows that epoch {} is enforced", plan.epoch);
+    }
     let fuses = match plan.fuses_tripped {
         0 => String::new(),
         n => format!(", {} tripped", plural(n.into(), "fuse")),
@@ -141,8 +144,7 @@ fn why(service: &ServiceView, now_ms: u64) -> String {
         };
     }
     let rates = |evidence: &EvidenceView| {
-        let rate =
-            |color: Color| evidence.counted.get(color).rate().map_or("no requests yet".to_owned(), percent);
+        let rate = |color: Color| evidence.counted.get(color).rate().map_or("-".to_owned(), percent);
         format!("errors {} vs {}", rate(candidate), rate(live))
     };
     match (&service.evidence, service.phase) {
@@ -150,6 +152,9 @@ fn why(service: &ServiceView, now_ms: u64) -> String {
             "the candidate was given up; its revision is not tried again until a person says so".to_owned()
         }
         (_, _) if service.paused => "a person paused it; a rollback still happens by itself".to_owned(),
+        (Some(evidence), _) if evidence.counted.get(candidate).n == 0 => {
+            format!("nothing is judged before the first requests on {candidate}")
+        }
         (None, _) => "nothing is judged before the first candidate requests".to_owned(),
         (Some(evidence), _) => match evidence.verdict {
             Verdict::Continue => {
@@ -209,6 +214,23 @@ fn colors(service: &ServiceView, screen: &Screen) -> String {
         ]);
     }
     columns(&rows)
+}
+
+/// Without a release nothing is counted: the filter is inert.
+fn standing_by(service: &ServiceView, screen: &Screen) -> String {
+    let first = " ".repeat(LABEL - 2);
+    let mut rows =
+        vec![[first.as_str(), "REVISION", "ROLE", "SERVERS"].map(|head| screen.ink(Ink::Dim, head)).to_vec()];
+    for color in Color::BOTH {
+        let view = service.colors.get(color);
+        rows.push(vec![
+            named(color, screen),
+            visible(&view.revision).into_owned(),
+            if color == service.live { "live" } else { "standby" }.to_owned(),
+            format!("{} of {} answer", view.endpoints_up, view.endpoints),
+        ]);
+    }
+    columns(&rows) + &screen.ink(Ink::Dim, "requests are counted while a release is open") + "\n"
 }
 
 /// The color's name in its color.

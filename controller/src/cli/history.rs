@@ -3,9 +3,11 @@
 use super::figures::{plural, span};
 use super::screen::{Ink, Screen, columns};
 use super::{At, Done, Failure, Output, ask, show};
+use crate::standalone::history as kept;
 use crate::text::visible;
 use crate::view::{End, ReleaseRecord, ended};
 use clap::Args;
+use std::io::{self, Write};
 
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
@@ -28,13 +30,24 @@ pub(super) async fn run(args: HistoryArgs) -> Done {
     show(args.output, &records, |screen| render(&records, screen))
 }
 
+/// From the files, which hold more than a view and outlive the controller; where there are none, a controller
+/// that nobody started is the likelier reason than one without releases.
 async fn records(args: &HistoryArgs) -> Result<Vec<ReleaseRecord>, Failure> {
-    let view = ask::view(&args.at).await?;
-    let services = match &args.service {
-        Some(name) => vec![ask::pick(&view, Some(name))?.clone()],
-        None => view.services,
+    let state = &args.at.state;
+    let unreadable =
+        |error| Failure::error(format!("cannot read the history in {}: {error}", state.display()));
+    let Some((mut records, problems)) = kept::all(state).map_err(unreadable)? else {
+        let view = ask::view(&args.at).await?;
+        return Ok(view.services.into_iter().flat_map(|service| service.history).collect());
     };
-    Ok(services.into_iter().flat_map(|service| service.history).collect())
+    for problem in problems {
+        // Told beside the result, so that JSON stays JSON.
+        let _ = writeln!(io::stderr(), "warning: {}", visible(&problem));
+    }
+    if let Some(name) = &args.service {
+        records.retain(|record| record.service == *name);
+    }
+    Ok(records)
 }
 
 /// The table.

@@ -84,7 +84,7 @@ fn row(service: &ServiceView, now_ms: u64, screen: &Screen) -> Vec<String> {
         if open { service.plan.limit.to_string() } else { "-".to_owned() },
         color(live),
         color(standby),
-        if open { format!("{} vs {}", errors(standby), errors(live)) } else { errors(live) },
+        if open { format!("{} vs {}", errors(standby), errors(live)) } else { "-".to_owned() },
         verdict(service, now_ms, screen),
     ]
 }

@@ -32,7 +32,7 @@ fn status_has_a_row_per_service_and_under_it_what_matters() {
 SERVICE  PHASE            SHARE  LIVE     CANDIDATE                      ERRORS           VERDICT
 price    Progressing 1/3  5 %    blue v1  green v2                       0.56 % vs 0.5 %  continue
   waits  evidence: about 40 more candidate sessions
-chat     Idle             -      blue m7  green m8 (rolled back before)  0.45 %           rolled back 3 min ago
+chat     Idle             -      blue m7  green m8 (rolled back before)  -                rolled back 3 min ago
   !      green's server 127.0.0.1:9004 does not accept connections
 hueshift 0.1.0 serves models.yaml for 12 min 5 s (pid 4711); 1 Envoy, 2 workers
 ";
@@ -78,9 +78,10 @@ next        another revision than m8 on green starts a release;
             `hueshift release --force` tries m8 again
 look at     green's server 127.0.0.1:9004 does not accept connections
 
-            REVISION  REQUESTS  REQ/S  ERRORS  P50     P99     IN FLIGHT  SESSIONS
-blue        m7        88 000    40     0.45 %  220 ms  1.45 s  9          800
-green       m8        0         0.0    -       -       -       0          -
+            REVISION  ROLE     SERVERS
+blue        m7        live     1 of 1 answer
+green       m8        standby  0 of 1 answer
+requests are counted while a release is open
 ";
     assert_eq!(explained(&view(), 1), expected);
 }
@@ -155,8 +156,8 @@ price  release 7 · Progressing 1/3 · 1 min 12 s
   waits for   evidence: about 40 more candidate sessions
 
 chat  Idle · 3 min
-  blue        ████████████████████ 100 % of 100 %  live m7
-              errors 0.45 %  p50 220 ms  p99 1.45 s  40/s  800 sessions  9 in f…
+  blue        ████████████████████ 100 %  live m7
+  green       ░░░░░░░░░░░░░░░░░░░░ 0 %  standby m8  0 of 1 server answer
   look at     green's server 127.0.0.1:9004 does not accept connections
   last        release 3 of m8 3 min ago: rolled back because errors 4.9 % vs
               0.5 %, odds 1 : 12 000 of being chance
@@ -170,7 +171,7 @@ fn a_low_terminal_gets_a_line_per_service_and_a_lower_one_says_what_is_missing()
     let expected = "\
 hueshift · models.yaml · 1 Envoy, 2 workers · 12 min 5 s  2…
 price · release 7 · Progressing 1/3 · 5 % to green · errors…
-chat · Idle · blue live · errors 0.45 % · last release 3: r…
+chat · Idle · blue live · last release 3: rolled back becau…
 ";
     assert_eq!(low, expected);
     let lowest = watch::frame(&view(), &screen(60, 2), None);

@@ -229,9 +229,10 @@ fn block(service: &ServiceView, now_ms: u64, screen: &Screen) -> Vec<String> {
     } else {
         format!("{name}  {} · {since}", status::phase(service))
     }];
-    let colors = if service.open() { vec![service.live, service.candidate()] } else { vec![service.live] };
-    for color in colors {
-        lines.extend(color_lines(service, color, screen));
+    for color in [service.live, service.candidate()] {
+        lines.push(color_line(service, color, screen));
+        // Without a release nothing is counted: the filter is inert.
+        lines.extend(service.open().then(|| figures_line(service, color, screen)));
     }
     if let Some(evidence) = service.evidence.as_ref().filter(|_| service.open()) {
         lines.extend(evidence_lines(service, evidence, screen).lines().map(|line| format!("  {line}")));
@@ -258,53 +259,53 @@ fn block(service: &ServiceView, now_ms: u64, screen: &Screen) -> Vec<String> {
     lines
 }
 
-fn color_lines(service: &ServiceView, color: Color, screen: &Screen) -> [String; 2] {
+fn color_line(service: &ServiceView, color: Color, screen: &Screen) -> String {
     let view = service.colors.get(color);
     let cells = screen.columns().saturating_sub(60).clamp(10, 40);
-    let share = view.enforced.unwrap_or_else(|| view.intended.fraction());
-    let role = match (color == service.live, service.open()) {
-        (true, _) => "live",
-        (false, true) => "candidate",
-        (false, false) => "standby",
+    let (ink, role) = match (color, color == service.live, service.open()) {
+        (Color::Blue, true, _) => (Ink::Blue, "live"),
+        (Color::Green, true, _) => (Ink::Green, "live"),
+        (Color::Blue, false, true) => (Ink::Blue, "candidate"),
+        (Color::Green, false, true) => (Ink::Green, "candidate"),
+        (_, false, false) => (Ink::Dim, "standby"),
     };
-    let ink = match color {
-        Color::Blue => Ink::Blue,
-        Color::Green => Ink::Green,
+    let (share, got) = match (service.open(), view.enforced) {
+        (false, _) => (view.intended.fraction(), view.intended.to_string()),
+        (true, Some(part)) => (part, format!("{} of {}", percent(part), view.intended)),
+        (true, None) => (view.intended.fraction(), format!("no traffic of {}", view.intended)),
     };
-    let got = view.enforced.map_or("no traffic".to_owned(), percent);
     let name = named(color, screen);
     let pad = " ".repeat(12usize.saturating_sub(color.as_str().len()));
-    let revision = visible(&view.revision);
     let up = if view.endpoints_up < view.endpoints {
-        screen.ink(
-            Ink::Bad,
-            format!("  {} of {} answer", view.endpoints_up, plural(view.endpoints.into(), "server")),
-        )
+        let told = format!("  {} of {} answer", view.endpoints_up, plural(view.endpoints.into(), "server"));
+        screen.ink(Ink::Bad, told)
     } else {
         String::new()
     };
+    format!(
+        "  {name}{pad}{} {got}  {role} {}{up}",
+        screen.ink(ink, bar(share, cells)),
+        visible(&view.revision)
+    )
+}
+
+fn figures_line(service: &ServiceView, color: Color, screen: &Screen) -> String {
+    let view = service.colors.get(color);
     let failed = view.error_rate.map_or("-".to_owned(), percent);
     let bad = view.error_rate.is_some_and(|rate| rate >= 0.05);
     let sessions = match view.sessions {
         0 => String::new(),
         n => format!("  {}", plural(n.into(), "session")),
     };
-    let errors = screen.ink(if bad { Ink::Bad } else { Ink::Bold }, format!("errors {failed}"));
-    [
-        format!(
-            "  {name}{pad}{} {got} of {}  {role} {revision}{up}",
-            screen.ink(ink, bar(share, cells)),
-            view.intended
-        ),
-        format!(
-            "  {:12}{errors}  p50 {}  p99 {}  {}/s{sessions}  {} in flight",
-            "",
-            latency(view.p50_ms),
-            latency(view.p99_ms),
-            rate(view.rate),
-            view.in_flight,
-        ),
-    ]
+    format!(
+        "  {:12}{}  p50 {}  p99 {}  {}/s{sessions}  {} in flight",
+        "",
+        screen.ink(if bad { Ink::Bad } else { Ink::Bold }, format!("errors {failed}")),
+        latency(view.p50_ms),
+        latency(view.p99_ms),
+        rate(view.rate),
+        view.in_flight,
+    )
 }
 
 // --- Without a terminal ---
@@ -367,12 +368,7 @@ fn line(service: &ServiceView) -> String {
         let last = service
             .last()
             .map_or(String::new(), |last| format!(" · last release {}: {}", last.release, ended(last)));
-        return format!(
-            "{} · {} · {live} live · errors {}{last}",
-            visible(&service.name),
-            status::phase(service),
-            errors(live)
-        );
+        return format!("{} · {} · {live} live{last}", visible(&service.name), status::phase(service));
     }
     let candidate = service.candidate();
     let evidence =
