@@ -444,6 +444,7 @@ fn a_condemned_revision_waits_for_a_person_even_after_another_one() {
 fn a_certificate_for_another_share_does_not_count() {
     let mut world = World::releasing();
     world.now_ms += 10_000;
+    world.enforce(1, 1);
     let _ = world.happen(&Event::WrongShare);
     world.settle();
     assert_eq!(world.phase(), Phase::Progressing { step: 0 });
