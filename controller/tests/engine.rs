@@ -373,6 +373,60 @@ async fn a_kill_between_any_two_writes_ends_where_no_kill_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_disk_stops_the_ramp_but_not_the_way_back() {
+    let mut world = World::new().await;
+    world.revision("v2");
+    world.until(Phase::Progressing).await;
+    while world.traffic().await.is_none() {}
+    world.disk.0.lock().unwrap().withheld = Some("save");
+    for _ in 0..200 {
+        world.traffic().await;
+    }
+    let limit = |world: &World| {
+        let route = world.disk.0.lock().unwrap().route.clone();
+        route.and_then(|route| route.plan).map_or(Bps::ZERO, |plan| plan.limit)
+    };
+    assert_eq!(limit(&world), Bps::new(500).unwrap(), "the share rose ahead of its state");
+    world.proxy.error_rate.green = 1.0;
+    for _ in 0..60 {
+        world.traffic().await;
+    }
+    assert_eq!(limit(&world), Bps::ZERO, "the way back waited for the disk");
+    // Even a process that never saw it knows what to do: the route is ahead of the state.
+    world.restart().await;
+    world.disk.0.lock().unwrap().withheld = None;
+    world.until(Phase::Idle).await;
+    let disk = world.disk.0.lock().unwrap();
+    assert_eq!(disk.route, Some(Route { stable: Color::Blue, plan: None }));
+    assert_eq!(disk.state.as_ref().unwrap().phase, hueshift_core::release::Phase::Idle);
+    assert_eq!(disk.records.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_controller_counts_every_request_once() {
+    let mut world = World::new().await;
+    world.revision("v2");
+    world.until(Phase::Progressing).await;
+    world.command(Command::Pause).await.unwrap();
+    for restart in [false, false, true, false, true, true, false] {
+        for _ in 0..17 {
+            world.traffic().await;
+        }
+        if restart {
+            world.restart().await;
+        }
+    }
+    world.traffic().await;
+    let view = world.view().await;
+    let counted = view.services[0].evidence.as_ref().unwrap().counted;
+    let booked = |color: Color| {
+        let books = world.proxy.books.values();
+        books.map(|book| book.tallies.get(color).completed).sum::<u64>()
+    };
+    assert_eq!((counted.blue.n, counted.green.n), (booked(Color::Blue), booked(Color::Green)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_persons_words_are_answered_and_counted_once() {
     let mut world = World::new().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
