@@ -403,12 +403,27 @@ async fn a_full_disk_stops_the_ramp_but_not_the_way_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_that_heals_lets_the_ramp_go_on_by_itself() {
+    let mut world = World::new().await;
+    world.revision("v2");
+    world.until(Phase::Progressing).await;
+    world.disk.0.lock().unwrap().withheld = Some("save");
+    for _ in 0..100 {
+        world.traffic().await;
+    }
+    world.disk.0.lock().unwrap().withheld = None;
+    world.until(Phase::Soaking).await;
+    world.until(Phase::Idle).await;
+    assert_eq!(world.disk.0.lock().unwrap().records[0].end, End::Promoted);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restarted_controller_counts_every_request_once() {
     let mut world = World::new().await;
     world.revision("v2");
     world.until(Phase::Progressing).await;
     world.command(Command::Pause).await.unwrap();
-    for restart in [false, false, true, false, true, true, false] {
+    for restart in [false, false, true, false, true, true, false, true] {
         for _ in 0..17 {
             world.traffic().await;
         }
