@@ -88,7 +88,7 @@ fn rescue(record: &ReleaseRecord) -> String {
             let candidate = record.requests.get(record.candidate);
             let served = plural(candidate.errors, "bad answer");
             let took = if took < 10_000 { format!("{:.1} s", took as f64 / 1_000.0) } else { span(took) };
-            format!("; off {took} after the first of {served}")
+            format!("; off {took} after it turned bad, {served} in all")
         }
         _ => String::new(),
     }

@@ -147,9 +147,9 @@ hueshift · models.yaml · 1 Envoy, 2 workers · 12 min 5 s                21:04
 
 price  release 7 · Progressing 1/3 · 1 min 12 s
   blue        ███████████████████░ 95 % of 95 %  live v1
-              errors 0.5 %  p50 12 ms  p99 48 ms  190/s  1 890 sessions  3 in f…
+              errors 0.5 %  p50 12 ms  p99 48 ms  190/s  1 890 sessions
   green       █░░░░░░░░░░░░░░░░░░░ 4.8 % of 5 %  candidate v2
-              errors 0.56 %  p50 12 ms  p99 51 ms  9.8/s  102 sessions  0 in fl…
+              errors 0.56 %  p50 12 ms  p99 51 ms  9.8/s  102 sessions
   rollback    ████░░░░░░░░░░░░ odds 1 : 3 of chance, rollback at 1 : 100
   promotion   ██████████░░░░░░ 62 % proven, about 40 candidate sessions to go
   plan        1 of 1 Envoy with traffic enforces epoch 345, 0 idle
@@ -193,7 +193,7 @@ fn history_is_a_table_with_causes() {
     let expected = "\
 SERVICE  RELEASE  REVISION  STARTED              TOOK         REACHED  RESULT
 chat     2        m7        2026-11-23 18:34:05  16 min 40 s  95 %     promoted: it proved as good as the model before it
-chat     3        m8        2026-11-23 20:57:25  3 min 40 s   25 %     rolled back because errors 4.9 % vs 0.5 %, odds 1 : 12 000 of being chance; off 7.4 s after the first of 21 bad answers
+chat     3        m8        2026-11-23 20:57:25  3 min 40 s   25 %     rolled back because errors 4.9 % vs 0.5 %, odds 1 : 12 000 of being chance; off 7.4 s after it turned bad, 21 bad answers in all
 ";
     assert_eq!(history::render(&records, &screen(80, 24)), expected);
     assert_eq!(history::render(&[], &screen(80, 24)), "no release has ended yet\n");

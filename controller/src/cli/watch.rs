@@ -272,7 +272,7 @@ fn color_line(service: &ServiceView, color: Color, screen: &Screen) -> String {
     let (share, got) = match (service.open(), view.enforced) {
         (false, _) => (view.intended.fraction(), view.intended.to_string()),
         (true, Some(part)) => (part, format!("{} of {}", percent(part), view.intended)),
-        (true, None) => (view.intended.fraction(), format!("no traffic of {}", view.intended)),
+        (true, None) => (view.intended.fraction(), format!("{}, no traffic", view.intended)),
     };
     let name = named(color, screen);
     let pad = " ".repeat(12usize.saturating_sub(color.as_str().len()));
@@ -297,15 +297,17 @@ fn figures_line(service: &ServiceView, color: Color, screen: &Screen) -> String 
         0 => String::new(),
         n => format!("  {}", plural(n.into(), "session")),
     };
-    format!(
-        "  {:12}{}  p50 {}  p99 {}  {}/s{sessions}  {} in flight",
+    let line = format!(
+        "  {:12}{}  p50 {}  p99 {}  {}/s{sessions}",
         "",
         screen.ink(if bad { Ink::Bad } else { Ink::Bold }, format!("errors {failed}")),
         latency(view.p50_ms),
         latency(view.p99_ms),
         rate(view.rate),
-        view.in_flight,
-    )
+    );
+    // The least of them, so it is left out rather than cut.
+    let in_flight = format!("  {} in flight", view.in_flight);
+    if width(&line) + width(&in_flight) <= screen.columns() { line + &in_flight } else { line }
 }
 
 // --- Without a terminal ---

@@ -25,7 +25,7 @@ const RETRY_MS: u64 = 250;
 /// Between two messages about a write that keeps failing, ms.
 const COMPLAIN_MS: u64 = 5_000;
 /// How far back "the last seconds" of a view reach.
-const RECENT_MS: u64 = 10_000;
+const RECENT_MS: u64 = 5_000;
 
 /// Whoever waits for the answer to a command.
 pub type Caller = oneshot::Sender<Result<Accepted, Refused>>;
@@ -210,9 +210,10 @@ impl Service {
 
     /// Totals of the last seconds: what they grew by, and the time it took.
     pub fn recent(&self, now_ms: u64) -> Option<(PerColor<(u64, u64)>, f64)> {
-        let (at, release, then) = self.snapshots.front()?;
+        // Totals begin anew with each release, so an older release's say nothing.
+        let (at, _, then) = self.snapshots.iter().find(|(_, release, _)| *release == self.state.release)?;
         let seconds = now_ms.saturating_sub(*at) as f64 / 1_000.0;
-        if *release != self.state.release || seconds < 0.5 {
+        if seconds < 0.5 {
             return None;
         }
         let grown = PerColor::from_fn(|color| {
