@@ -82,8 +82,8 @@ pub struct PlanReport {
 
 /// The books of one lottery (release, epoch, limit in force) on one worker. In JSON the colors stand beside the
 /// other fields.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "FlatLottery", into = "FlatLottery")]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(from = "FlatLottery")]
 pub struct LotteryReport {
     /// Epoch of the plan that drew.
     pub epoch: u64,
@@ -98,9 +98,9 @@ pub struct LotteryReport {
     pub done_slots: Vec<u16>,
 }
 
-/// [`LotteryReport`] as it is written. Not `serde(flatten)`: that hands the histograms' keys over as strings, and
+/// [`LotteryReport`] as it is read. Not `serde(flatten)`: that hands the histograms' keys over as strings, and
 /// reading them back as numbers fails.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct FlatLottery {
     epoch: u64,
     limit: Bps,
@@ -108,10 +108,23 @@ struct FlatLottery {
     blue: Tally,
     #[serde(default)]
     green: Tally,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     error_slots: Vec<u16>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     done_slots: Vec<u16>,
+}
+
+/// [`LotteryReport`] as it is written: borrowed, because the filter writes it several times a second.
+#[derive(Serialize)]
+struct FlatLotteryRef<'a> {
+    epoch: u64,
+    limit: Bps,
+    blue: &'a Tally,
+    green: &'a Tally,
+    #[serde(skip_serializing_if = "<[u16]>::is_empty")]
+    error_slots: &'a [u16],
+    #[serde(skip_serializing_if = "<[u16]>::is_empty")]
+    done_slots: &'a [u16],
 }
 
 /// Counters of one color in one lottery. `completed` = `ok` + `errors`; a client that went away is in neither.
@@ -331,11 +344,11 @@ impl From<FlatLottery> for LotteryReport {
     }
 }
 
-impl From<LotteryReport> for FlatLottery {
-    fn from(report: LotteryReport) -> Self {
-        let LotteryReport { epoch, limit, tallies: PerColor { blue, green }, error_slots, done_slots } =
-            report;
-        FlatLottery { epoch, limit, blue, green, error_slots, done_slots }
+impl Serialize for LotteryReport {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let LotteryReport { epoch, limit, tallies, error_slots, done_slots } = self;
+        let PerColor { blue, green } = tallies;
+        FlatLotteryRef { epoch: *epoch, limit: *limit, blue, green, error_slots, done_slots }.serialize(to)
     }
 }
 

@@ -79,7 +79,7 @@ mod flags {
 // === impl Outcome ===
 
 impl Outcome {
-    /// All outcomes.
+    /// All outcomes, in the order of their numbers (`outcome as usize`).
     pub const ALL: [Outcome; 10] = [
         Outcome::Success,
         Outcome::ClientError,
@@ -218,6 +218,11 @@ mod tests {
         assert!(counting(Counts::Success).eq([Outcome::Success, Outcome::ClientError]));
         assert!(counting(Counts::Neither).eq([Outcome::ClientGone, Outcome::Unknown]));
         assert_eq!(counting(Counts::Error).count(), 6);
+    }
+
+    #[test]
+    fn an_outcomes_number_is_its_place_in_the_list() {
+        assert!(Outcome::ALL.iter().enumerate().all(|(place, outcome)| *outcome as usize == place));
     }
 
     #[test]

@@ -43,9 +43,7 @@ pub struct Lottery {
     /// Limit in force.
     pub limit: Bps,
     stable: Color,
-    tallies: PerColor<Tally>,
-    /// Ends by outcome, in the order of [`Outcome::ALL`]; a tally gets its names when it is sent.
-    outcomes: PerColor<[u64; Outcome::ALL.len()]>,
+    counts: PerColor<Counters>,
     in_flight: u32,
     error_slots: SlotLog,
     done_slots: SlotLog,
@@ -53,6 +51,17 @@ pub struct Lottery {
     version: u64,
     acked: u64,
     sent: Option<(u64, u64)>,
+}
+
+/// A [`Tally`] in the making: cheap to count in, turned into the wire's form when it is sent.
+#[derive(Debug, Default)]
+struct Counters {
+    started: u64,
+    hung: u64,
+    /// Ends, in the order of [`Outcome::ALL`].
+    outcomes: [u64; Outcome::ALL.len()],
+    first_byte: VecMap<u16, u64>,
+    total: VecMap<u16, u64>,
 }
 
 /// How a request ended, as the books need it.
@@ -135,7 +144,7 @@ impl Books {
     /// A request drew its color.
     pub fn started(&mut self, lottery: u32, color: Color) {
         if let Some(lottery) = self.lotteries.get_mut(&lottery) {
-            lottery.tallies.get_mut(color).started += 1;
+            lottery.counts.get_mut(color).started += 1;
             lottery.in_flight += 1;
             lottery.version += 1;
         }
@@ -146,10 +155,7 @@ impl Books {
         let Some(lottery) = self.lotteries.get_mut(&number) else { return };
         lottery.in_flight = lottery.in_flight.saturating_sub(1);
         lottery.version += 1;
-        lottery.tallies.get_mut(color).take(entry);
-        if let Some(count) = lottery.outcomes.get_mut(color).get_mut(entry.outcome as usize) {
-            *count += 1;
-        }
+        lottery.counts.get_mut(color).take(entry);
         let Some(slot) = entry.slot else { return };
         match entry.outcome.counts_as() {
             Counts::Neither => return,
@@ -169,7 +175,7 @@ impl Books {
     /// A request is silent for too long.
     pub fn hung(&mut self, lottery: u32, color: Color) {
         if let Some(lottery) = self.lotteries.get_mut(&lottery) {
-            lottery.tallies.get_mut(color).hung += 1;
+            lottery.counts.get_mut(color).hung += 1;
             lottery.version += 1;
         }
     }
@@ -189,13 +195,7 @@ impl Books {
         // With slots left over the row counts as changed still, so that the next report carries on.
         let version = if all_slots { lottery.version } else { lottery.version.saturating_sub(1) };
         lottery.sent = Some((seq, version));
-        let mut tallies = lottery.tallies.clone();
-        for color in Color::BOTH {
-            let counts = Outcome::ALL.iter().zip(lottery.outcomes.get(color));
-            for (outcome, count) in counts.filter(|(_, count)| **count > 0) {
-                tallies.get_mut(color).outcomes.insert(outcome.name().to_owned(), *count);
-            }
-        }
+        let tallies = PerColor::from_fn(|color| lottery.counts.get(color).to_wire());
         Some(LotteryReport { epoch: lottery.epoch, limit: lottery.limit, tallies, error_slots, done_slots })
     }
 
@@ -237,8 +237,7 @@ impl Lottery {
             epoch,
             limit,
             stable,
-            tallies: PerColor::default(),
-            outcomes: PerColor::default(),
+            counts: PerColor::default(),
             in_flight: 0,
             error_slots: SlotLog::default(),
             done_slots: SlotLog::default(),
@@ -254,27 +253,39 @@ impl Lottery {
     }
 }
 
-/// Booking an entry in one color's counters.
-trait Take {
-    fn take(&mut self, entry: &Entry);
-}
+// === impl Counters ===
 
-impl Take for Tally {
+impl Counters {
     fn take(&mut self, entry: &Entry) {
-        match entry.outcome.counts_as() {
-            Counts::Neither => {}
-            Counts::Error => {
-                self.completed += 1;
-                self.errors += 1;
-            }
-            Counts::Success => {
-                self.completed += 1;
-                if let Some((first_byte_us, total_us)) = entry.times_us {
-                    histogram::record(&mut self.first_byte, first_byte_us);
-                    histogram::record(&mut self.total, total_us);
+        if let Some(count) = self.outcomes.get_mut(entry.outcome as usize) {
+            *count += 1;
+        }
+        let Some((first_byte_us, total_us)) = entry.times_us else { return };
+        if entry.outcome.counts_as() == Counts::Success {
+            for (counts, us) in [(&mut self.first_byte, first_byte_us), (&mut self.total, total_us)] {
+                if let Some(count) = counts.or_default(histogram::bucket_of(us)) {
+                    *count += 1;
                 }
             }
         }
+    }
+
+    fn to_wire(&self) -> Tally {
+        let mut tally = Tally { started: self.started, hung: self.hung, ..Tally::default() };
+        for (outcome, count) in Outcome::ALL.into_iter().zip(self.outcomes).filter(|(_, count)| *count > 0) {
+            tally.outcomes.insert(outcome.name().to_owned(), count);
+            let (completed, error) = match outcome.counts_as() {
+                Counts::Success => (true, false),
+                Counts::Error => (true, true),
+                Counts::Neither => (false, false),
+            };
+            tally.completed += count * u64::from(completed);
+            tally.errors += count * u64::from(error);
+        }
+        // One by one: collecting would sort, which is code that nothing else here needs.
+        self.first_byte.iter().for_each(|(bucket, count)| _ = tally.first_byte.insert(bucket, *count));
+        self.total.iter().for_each(|(bucket, count)| _ = tally.total.insert(bucket, *count));
+        tally
     }
 }
 

@@ -5,11 +5,13 @@
 
 use crate::abi::{self, ProxyHost};
 use crate::host::{Host, Level};
+use crate::mute::{mute_context, mute_http_context, mute_root_context};
 use crate::stream::Stream;
 use crate::vm::Vm;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType};
+use proxy_wasm::types::{Action, Bytes, ContextType, GrpcStatusCode, Status};
 use std::cell::RefCell;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 thread_local! {
     static VM: RefCell<Vm> = RefCell::default();
@@ -47,6 +49,8 @@ impl Context for Plugin {
     fn on_http_call_response(&mut self, _token: u32, headers: usize, body_size: usize, _trailers: usize) {
         with_vm((), |vm, host| vm.on_answer(headers > 0, body_size, host));
     }
+
+    mute_context!();
 }
 
 impl RootContext for Plugin {
@@ -75,6 +79,8 @@ impl RootContext for Plugin {
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
     }
+
+    mute_root_context!();
 }
 
 // === impl Request ===
@@ -84,6 +90,8 @@ impl Context for Request {
         with_vm((), |vm, host| self.stream.on_gone(vm, host));
         true
     }
+
+    mute_context!();
 }
 
 impl HttpContext for Request {
@@ -110,4 +118,6 @@ impl HttpContext for Request {
     fn on_log(&mut self) {
         with_vm((), |vm, host| self.stream.on_end(vm, host));
     }
+
+    mute_http_context!();
 }

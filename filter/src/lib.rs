@@ -6,6 +6,7 @@
 //! | module | its one job |
 //! |---|---|
 //! | `abi` | the only `unsafe` code: host calls that no status and no byte can make panic |
+//! | `entry`, `mute` | where Envoy enters; the SDK's own host calls, taken out |
 //! | [`host`] | the seam: what we ask of the proxy; everything above it runs on any machine |
 //! | [`config`] | the plugin's configuration, checked before it is taken |
 //! | [`stream`] | one request, from its headers to its end |
@@ -34,6 +35,8 @@ mod fake_host;
 pub mod flights;
 pub mod host;
 pub mod metrics;
+#[cfg(target_arch = "wasm32")]
+mod mute;
 pub mod plans;
 pub mod problem;
 pub mod report;

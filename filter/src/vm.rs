@@ -1,7 +1,8 @@
 //! What all requests and ticks of one worker share, and the tick itself.
 //!
 //! One value per VM, not per plugin context: a change of the plugin's configuration makes a new context beside the
-//! old one, whose requests still end in it. Only the newest context ticks.
+//! old one, whose requests still end in it, and a second instance of the plugin may be a context of the same VM.
+//! The newest configuration holds; any living context may tick, and one that comes too soon does nothing.
 
 use crate::books::{Entry, Opened};
 use crate::config::Config;
@@ -59,9 +60,9 @@ pub struct Vm {
     pub reporter: Reporter,
     plans: Plans,
     metrics: Metrics,
-    /// The plugin context that ticks.
-    active_context: u32,
+    /// The time between ticks that is wanted, and what each context was told.
     tick_ms: u32,
+    told_ms: VecMap<u32, u32>,
     last_tick_us: Option<u64>,
     /// Requests without any key that ever were: their key.
     keyless: u64,
@@ -85,9 +86,8 @@ impl Vm {
         self.plans.clear();
         self.reporter.configure(config.report_ms);
         self.config = Some(config);
-        self.active_context = context;
-        self.tick_ms = 0;
-        self.set_tick(TICK_IDLE_MS, host);
+        self.told_ms = VecMap::default();
+        self.set_tick(context, TICK_IDLE_MS, host);
         true
     }
 
@@ -140,7 +140,9 @@ impl Vm {
         };
         if news {
             self.reporter.urgent = true;
-            self.set_tick(TICK_OPEN_MS, host);
+            // Which context this request belongs to is not known here; each is told again at its next tick.
+            self.told_ms = VecMap::default();
+            host.tick_every(TICK_OPEN_MS);
         }
         key
     }
@@ -259,10 +261,11 @@ impl Vm {
 
     /// A tick of the given plugin context.
     pub fn on_tick(&mut self, context: u32, host: &mut impl Host) {
-        if context != self.active_context {
+        let now_us = host.now_us();
+        let passed_us = self.last_tick_us.map_or(u64::MAX, |last_us| now_us.abs_diff(last_us));
+        if passed_us < u64::from(TICK_OPEN_MS) * 1000 / 2 {
             return;
         }
-        let now_us = host.now_us();
         self.forgive_gap(now_us);
         let open: Vec<_> = self
             .services
@@ -280,7 +283,7 @@ impl Vm {
         self.report(now_us, !open.is_empty(), host);
         self.metrics.flush(host, &mut self.problems);
         let busy = !open.is_empty() || self.reporter.urgent;
-        self.set_tick(if busy { TICK_OPEN_MS } else { TICK_IDLE_MS }, host);
+        self.set_tick(context, if busy { TICK_OPEN_MS } else { TICK_IDLE_MS }, host);
     }
 
     fn forgive_gap(&mut self, now_us: u64) {
@@ -317,9 +320,10 @@ impl Vm {
         self.services.retain(|key, service| !superseded(key) || !service.books.settled());
     }
 
-    fn set_tick(&mut self, ms: u32, host: &mut impl Host) {
-        if self.tick_ms != ms {
-            self.tick_ms = ms;
+    fn set_tick(&mut self, context: u32, ms: u32, host: &mut impl Host) {
+        self.tick_ms = ms;
+        if self.told_ms.get(&context) != Some(&ms) {
+            self.told_ms.insert(context, ms);
             host.tick_every(ms);
         }
     }
