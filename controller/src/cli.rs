@@ -13,6 +13,7 @@ mod screen;
 pub mod simulate;
 mod status;
 mod steer;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod wait;

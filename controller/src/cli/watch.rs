@@ -1,12 +1,11 @@
 //! `watch`: the live view. On a terminal it redraws in place, elsewhere it prints a line per change.
 //!
-//! Drawing is pure ([`frame`]); this file's other half owns the terminal and gives it back whatever ends it:
-//! Ctrl-C, a signal, a dead controller. Frames are at most [`MAX_LINES`] lines and four a second, so an own redraw
-//! is enough, without a full-screen library.
+//! Drawing is pure ([`frame`]); who owns the terminal meanwhile is `terminal`'s business.
 
 use super::explain::{enforcement, evidence_lines, named};
 use super::figures::{bar, latency, plural, rate, span};
 use super::screen::{Ink, Screen, cut_line, size, width};
+use super::terminal::{self, Ends, Terminal};
 use super::{At, Done, Failure, ask, status};
 use crate::control::{Client, ClientError};
 use crate::text::visible;
@@ -16,7 +15,6 @@ use hueshift_core::color::Color;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]
 pub(super) struct WatchArgs {
@@ -56,8 +54,8 @@ async fn live(args: &WatchArgs, first: View) -> Done {
     let client = Client::new(&args.at.state);
     let failed = |error: io::Error| Failure::error(format!("cannot watch: {error}"));
     let mut ends = Ends::new().map_err(failed)?;
-    let mut stop = signal(SignalKind::from_raw(SIGTSTP)).map_err(failed)?;
-    let mut resized = signal(SignalKind::window_change()).map_err(failed)?;
+    let mut stop = terminal::stop().map_err(failed)?;
+    let mut resized = terminal::resized().map_err(failed)?;
     let mut terminal = Terminal::take().map_err(failed)?;
     let mut last = only(first, args.service.as_deref())?;
     let mut lost: Option<ClientError> = None;
@@ -83,90 +81,9 @@ async fn live(args: &WatchArgs, first: View) -> Done {
             () = ends.recv() => return Ok(ExitCode::SUCCESS),
             _ = stop.recv() => {
                 drop(terminal);
-                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+                terminal::sleep_until_continued();
                 terminal = Terminal::take().map_err(failed)?;
             }
-        }
-    }
-}
-
-/// `SIGTSTP`, Ctrl-Z: the screen is given back while we are stopped.
-const SIGTSTP: i32 = rustix::process::Signal::TSTP.as_raw();
-
-/// The signals that end a watch.
-struct Ends {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-}
-
-/// The terminal while it is ours; dropping gives it back.
-struct Terminal {
-    shown: String,
-    before: Option<rustix::termios::Termios>,
-}
-
-// === impl Ends ===
-
-impl Ends {
-    fn new() -> io::Result<Self> {
-        Ok(Ends {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
-    }
-}
-
-// === impl Terminal ===
-
-impl Terminal {
-    /// Alternate screen, no cursor, no echo of keys.
-    fn take() -> io::Result<Self> {
-        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-        let before = tcgetattr(io::stdin()).ok();
-        if let Some(mut quiet) = before.clone() {
-            quiet.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &quiet);
-        }
-        let terminal = Terminal { shown: String::new(), before };
-        let mut out = io::stdout();
-        out.write_all(b"\x1b[?1049h\x1b[?25l\x1b[2J")?;
-        out.flush()?;
-        Ok(terminal)
-    }
-
-    /// Draws a frame if it differs, as one synchronized update.
-    fn draw(&mut self, frame: &str) -> io::Result<()> {
-        if frame == self.shown {
-            return Ok(());
-        }
-        let mut text = String::from("\x1b[?2026h\x1b[H");
-        text += &frame.lines().collect::<Vec<_>>().join("\x1b[K\r\n");
-        text += "\x1b[K\x1b[J\x1b[?2026l";
-        let mut out = io::stdout();
-        out.write_all(text.as_bytes())?;
-        out.flush()?;
-        frame.clone_into(&mut self.shown);
-        Ok(())
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let mut out = io::stdout();
-        let _ = out.write_all(b"\x1b[?25h\x1b[?1049l").and_then(|()| out.flush());
-        if let Some(before) = &self.before {
-            // Keys pressed meanwhile must not become the shell's next command.
-            let _ = rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Flush, before);
         }
     }
 }
