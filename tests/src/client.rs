@@ -8,6 +8,7 @@ use crate::chance::Chance;
 use crate::clock::now_ns;
 use crate::http::connect;
 use crate::model::{MODEL_COLOR, MODEL_REVISION, SESSION};
+use crate::process;
 use http_body_util::{BodyExt, Empty};
 use hueshift_core::color::Color;
 use hyper::Request;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -75,6 +77,9 @@ pub struct Running {
     task: JoinHandle<()>,
 }
 
+/// Most connections of one load: beyond them a request waits, and its waiting counts from its intended time.
+const MAX_CONNECTIONS: usize = 256;
+
 /// What can be seen of a load while it runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Glance {
@@ -94,6 +99,7 @@ pub struct Glance {
 struct Shared {
     load: Load,
     stop: AtomicBool,
+    free: Semaphore,
     pool: Mutex<VecDeque<SendRequest<Empty<Bytes>>>>,
     log: Mutex<Vec<Sent>>,
     started: AtomicU64,
@@ -131,9 +137,11 @@ impl Load {
 
     /// Starts sending.
     pub fn start(self) -> Running {
+        process::allow_many_files();
         let shared = Arc::new(Shared {
             load: self,
             stop: AtomicBool::new(false),
+            free: Semaphore::new(MAX_CONNECTIONS),
             pool: Mutex::default(),
             log: Mutex::default(),
             started: AtomicU64::new(0),
@@ -242,6 +250,7 @@ async fn run(shared: Arc<Shared>) {
 }
 
 async fn one(shared: Arc<Shared>, session: u32, intended: u64) {
+    let _free = shared.free.acquire().await;
     let sent = now_ns();
     let answer = tokio::time::timeout(shared.load.patience, shared.ask(session)).await;
     let done = now_ns();

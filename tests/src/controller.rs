@@ -162,7 +162,7 @@ impl Home {
     pub async fn view(&self) -> View {
         match self.client.status().await {
             Ok(view) => view,
-            Err(error) => panic!("no status: {error}\n{}", self.log_tail()),
+            Err(error) => panic!("no status: {error:?}\n{}", self.log_tail()),
         }
     }
 
