@@ -7,7 +7,7 @@ use crate::client::Sent;
 use crate::clock::between;
 use crate::model::Served;
 use hueshift_core::color::Color;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One release, as someone who watched from outside tells it.
@@ -34,6 +34,8 @@ pub struct Findings {
     pub lost_examples: Vec<String>,
     /// Sessions that changed model without cause.
     pub causeless: Vec<u32>,
+    /// Up to three of those: their changes, with seconds since the first release began.
+    pub causeless_examples: Vec<String>,
     /// Sessions that changed model at all.
     pub moved: usize,
     /// Answers of models with a status of 500 or more.
@@ -84,6 +86,10 @@ pub fn check(clients: &[Sent], servers: &[Served], stories: &[Story]) -> Finding
         findings.moved += usize::from(moves > 0);
         if causeless > 0 {
             findings.causeless.push(session);
+            if findings.causeless_examples.len() < 3 {
+                let changes = changes(&events, stories.first().map_or(0, |story| story.began));
+                findings.causeless_examples.push(format!("session {session}: {changes}"));
+            }
         }
     }
     findings
@@ -104,26 +110,47 @@ pub fn rescue(servers: &[Served], color: Color, revision: &str) -> Option<Rescue
 }
 
 /// One session's moves, and how many of them had no cause. Within a release it may go to the candidate once, and
-/// back once if the candidate's first bad answer has been given and the release ends as rolled back.
+/// back once if the candidate's first bad answer has been given and the release ends as rolled back. A session that
+/// was silent for a while shows late what a release did meanwhile, so every release since its last answer counts.
 fn walk(events: &[&Sent], stories: &[Story], due: &[u64]) -> (usize, usize) {
     let (mut moves, mut causeless) = (0, 0);
-    let mut color: Option<Color> = None;
-    let mut used: BTreeMap<(usize, Color), ()> = BTreeMap::new();
+    let mut before: Option<(Color, u64)> = None;
+    let mut used: BTreeSet<(usize, &str)> = BTreeSet::new();
+    let release_at = |time: u64| stories.iter().rposition(|story| story.began <= time);
     for event in events {
         let Some(now) = event.color else { continue };
-        let before = color.replace(now);
-        if before.is_none_or(|before| before == now) {
+        let Some((color, seen)) = before.replace((now, event.done)) else { continue };
+        if color == now {
             continue;
         }
         moves += 1;
-        let release = stories.iter().rposition(|story| story.began <= event.done);
-        let cause = release.is_some_and(|index| {
+        let Some(newest) = release_at(event.done) else {
+            causeless += 1;
+            continue;
+        };
+        let cause = (release_at(seen).unwrap_or(0)..=newest).any(|index| {
             let allowed = now == stories[index].candidate || event.done >= due[index];
-            allowed && used.insert((index, now), ()).is_none()
+            allowed && used.insert((index, now.as_str()))
         });
         causeless += usize::from(!cause);
     }
     (moves, causeless)
+}
+
+/// A session's colors and revisions over time.
+fn changes(events: &[&Sent], zero: u64) -> String {
+    let mut text = String::new();
+    let mut before = None;
+    for event in events {
+        let now = (event.color, event.revision.as_deref());
+        if before != Some(now) {
+            let color = event.color.map_or("nobody", Color::as_str);
+            let at = (event.done as f64 - zero as f64) / 1e9;
+            text.push_str(&format!("{color} {} at {at:.3} s; ", event.revision.as_deref().unwrap_or("-")));
+            before = Some(now);
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -169,6 +196,19 @@ mod tests {
         assert!(check(&late, &servers, &story(true)).causeless.is_empty());
         let again = [&late[..], &[sent(1, 170, GREEN, 200), sent(1, 180, BLUE, 200)]].concat();
         assert_eq!(check(&again, &servers, &story(true)).causeless, [1]);
+    }
+
+    #[test]
+    fn a_silent_session_shows_late_what_an_earlier_release_did() {
+        let mut stories = story(false);
+        stories.push(Story { candidate: Color::Blue, revision: "b2".into(), began: 200, rolled_back: false });
+        let late = [sent(1, 110, BLUE, 200), sent(1, 210, GREEN, 200), sent(1, 220, BLUE, 200)];
+        assert!(
+            check(&late, &[], &stories).causeless.is_empty(),
+            "promoted by the first, moved by the second"
+        );
+        let again = [&late[..], &[sent(1, 230, GREEN, 200)]].concat();
+        assert_eq!(check(&again, &[], &stories).causeless, [1]);
     }
 
     #[test]

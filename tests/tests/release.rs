@@ -63,7 +63,7 @@ async fn through_a_ramp_each_session_changes_at_most_once_and_shares_are_binomia
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_healthy_candidate_is_certified_without_a_single_error_and_serves() {
     let mut stage = Stage::start("healthy", &[5, 50], |_| {}).await;
-    let load = stage.load(2_400, 800.0).start();
+    let load = stage.load(4_000, 800.0).start();
     stage.release("g2");
     let record = stage.home.wait_end(SERVICE, 1, Duration::from_secs(90)).await;
     assert_eq!((record.end, record.cause), (End::Promoted, None), "{record:?}");

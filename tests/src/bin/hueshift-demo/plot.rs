@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub struct Pace {
     /// Requests per second and service.
     pub rate: f64,
-    /// Sessions per service.
+    /// Sessions per service. 5 % are certified by about 100 of them, so there must be well over 2,000 to draw from.
     pub sessions: u32,
     /// Shortest time at 5 %, 25 % and 50 %, s.
     pub steps: [u64; 3],
@@ -61,9 +61,9 @@ const BAD: f64 = 0.3;
 
 impl Pace {
     /// For watching.
-    pub const EASY: Pace = Pace { rate: 300.0, sessions: 2_400, steps: [10, 20, 10], soak: 10 };
+    pub const EASY: Pace = Pace { rate: 300.0, sessions: 3_600, steps: [10, 20, 10], soak: 10 };
     /// For the impatient.
-    pub const FAST: Pace = Pace { rate: 500.0, sessions: 2_400, steps: [8, 14, 4], soak: 4 };
+    pub const FAST: Pace = Pace { rate: 500.0, sessions: 3_600, steps: [8, 14, 4], soak: 4 };
 }
 
 // === impl Demo ===
@@ -103,10 +103,10 @@ impl Demo {
         Demo { pace, services, home, screen, workplace }
     }
 
-    /// A healthy revision on the standby of both services.
-    pub async fn release_a(&mut self) {
+    /// A healthy revision on the standby of both services; false if it was not decided.
+    pub async fn release_a(&mut self) -> bool {
         screen::act("Release A: v2 is healthy. Is it promoted?");
-        self.release("v2", Color::Green, |_| {}).await;
+        self.release("v2", Color::Green, |_| {}).await
     }
 
     /// Another revision, on what is the standby now.
@@ -120,7 +120,7 @@ impl Demo {
         .await;
     }
 
-    async fn release(&mut self, revision: &str, candidate: Color, then: impl Fn(&Model)) {
+    async fn release(&mut self, revision: &str, candidate: Color, then: impl Fn(&Model)) -> bool {
         let number = self.services.first().map_or(0, |service| service.stories.len() as u32) + 1;
         for service in &mut self.services {
             let model = service.models.get(candidate);
@@ -156,7 +156,7 @@ impl Demo {
                         None => screen::unfinished(service.name, patience),
                     }
                 }
-                return;
+                return ended;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -208,6 +208,9 @@ impl Demo {
             ));
             for example in &findings.lost_examples {
                 screen::detail(&format!("{name}: lost: {example}"));
+            }
+            for example in &findings.causeless_examples {
+                screen::detail(&format!("{name}: without cause: {example}"));
             }
             table.push((name, findings, rescue));
             if keep {
