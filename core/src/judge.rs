@@ -128,7 +128,7 @@ impl Judge {
         let active = |metric| analysis.metrics.contains(&metric);
         let mut certificates = Certificates::new();
         certificates.follow(requirement);
-        Ok(Judge {
+        let mut judge = Judge {
             errors: active(Metric::Errors).then(|| ErrorsMetric::new(&analysis, schedule)),
             slo: analysis.slo_error_rate.filter(|_| active(Metric::Slo)).map(|p0| Slo::new(p0, schedule)),
             control: Control::new(schedule),
@@ -144,7 +144,9 @@ impl Judge {
             last: Scores::default(),
             condemned: false,
             analysis,
-        })
+        };
+        judge.score();
+        Ok(judge)
     }
 
     /// Sets what the current step asks for; [`Judge::verdict`] and [`Judge::evidence`] follow it. The line does not:
@@ -158,6 +160,10 @@ impl Judge {
     /// above 0 and grows from call to call.
     pub fn tick(&mut self, t_ms: u64, rows: &[Row]) -> Line {
         self.t_ms = t_ms;
+        // Most live ticks bring nothing; a restart alone changes no evidence.
+        if rows.is_empty() && self.second.is_empty() && !self.blocks.any_closes(t_ms, &self.analysis) {
+            return self.line();
+        }
         let batch = self.take(t_ms, rows);
         self.judge_rates(t_ms, &batch);
         self.judge_slots(t_ms, &batch);

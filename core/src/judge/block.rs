@@ -74,11 +74,13 @@ impl Blocks {
         }
     }
 
+    /// Whether any block closes at `t_ms`.
+    pub fn any_closes(&self, t_ms: u64, analysis: &Analysis) -> bool {
+        self.open.values().any(|block| block.closes(t_ms, analysis))
+    }
+
     /// Takes out the blocks that close at `t_ms`, in the order of their strata.
     pub fn close(&mut self, t_ms: u64, analysis: &Analysis) -> Vec<(Stratum, Block)> {
-        if !self.open.values().any(|block| block.closes(t_ms, analysis)) {
-            return Vec::new();
-        }
         self.open.extract_if(.., |_, block| block.closes(t_ms, analysis)).collect()
     }
 }

@@ -60,3 +60,64 @@ impl DeadRule {
         self.failures
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STABLE_ANSWERS: DeadInput =
+        DeadInput { candidate_completed: 0, candidate_errors: 0, stable_completed: 5, stable_errors: 1 };
+
+    fn fails(n: u64) -> DeadInput {
+        DeadInput { candidate_completed: n, candidate_errors: n, ..STABLE_ANSWERS }
+    }
+
+    #[test]
+    fn twenty_failures_over_three_seconds_condemn_and_stay_condemned() {
+        let mut rule = DeadRule::default();
+        assert!(!rule.tick(1_000, fails(10)));
+        assert!(!rule.tick(2_000, fails(10)));
+        assert!(!rule.tick(3_990, STABLE_ANSWERS), "the first failure is not yet three seconds old");
+        assert!(rule.tick(4_000, STABLE_ANSWERS));
+        let recovers = DeadInput { candidate_completed: 1, ..STABLE_ANSWERS };
+        assert!(rule.tick(4_010, recovers), "latched");
+    }
+
+    #[test]
+    fn nineteen_failures_do_not_condemn() {
+        let mut rule = DeadRule::default();
+        rule.tick(1_000, fails(19));
+        assert!(!rule.tick(60_000, STABLE_ANSWERS));
+        assert_eq!(rule.failures(), 19);
+    }
+
+    #[test]
+    fn any_one_success_resets_even_within_the_same_tick() {
+        let mut rule = DeadRule::default();
+        rule.tick(1_000, fails(19));
+        let mixed = DeadInput { candidate_completed: 30, candidate_errors: 29, ..STABLE_ANSWERS };
+        assert!(!rule.tick(5_000, mixed));
+        assert_eq!(rule.failures(), 0);
+        rule.tick(6_000, fails(20));
+        assert!(!rule.tick(8_990, STABLE_ANSWERS), "the three seconds begin anew, too");
+        assert!(rule.tick(9_000, STABLE_ANSWERS));
+    }
+
+    #[test]
+    fn while_stable_fails_too_the_candidate_is_not_to_blame() {
+        let mut rule = DeadRule::default();
+        rule.tick(1_000, fails(20));
+        let both = DeadInput { stable_completed: 5, stable_errors: 5, ..fails(20) };
+        for t_ms in [4_010, 5_000, 9_000] {
+            assert!(!rule.tick(t_ms, both), "stable's last success was at 1000 ms");
+        }
+        assert!(rule.tick(9_010, fails(1)), "stable is back, the candidate is not");
+    }
+
+    #[test]
+    fn without_a_request_nothing_is_dead() {
+        let mut rule = DeadRule::default();
+        assert!(!rule.tick(10_000, STABLE_ANSWERS));
+        assert!(!rule.tick(20_000, DeadInput::default()));
+    }
+}

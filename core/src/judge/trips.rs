@@ -55,3 +55,57 @@ pub fn weigh(proxies: &[ProxyTrip], log_e: f64) -> Trips {
         Trips::Quiet
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::vec;
+
+    /// (trip, candidate requests) per proxy.
+    fn proxies(of: &[(u32, u64)]) -> Vec<ProxyTrip> {
+        let proxy = |(i, (trip, candidate_started)): (usize, &(u32, u64))| ProxyTrip {
+            proxy: format!("gw-{i}"),
+            trip: *trip,
+            candidate_started: *candidate_started,
+        };
+        of.iter().enumerate().map(proxy).collect()
+    }
+
+    #[test]
+    fn nothing_tripped_is_quiet() {
+        assert_eq!(weigh(&[], -1.0), Trips::Quiet);
+        assert_eq!(weigh(&proxies(&[(0, 10), (0, 0)]), 3.0), Trips::Quiet);
+    }
+
+    #[test]
+    fn the_only_envoy_speaks_for_all() {
+        assert_eq!(weigh(&proxies(&[(1, 8)]), -1.0), Trips::Global);
+        assert_eq!(weigh(&proxies(&[(1, 8), (0, 0)]), -1.0), Trips::Global, "idle ones have no say");
+    }
+
+    #[test]
+    fn half_of_the_traffic_is_enough() {
+        assert_eq!(weigh(&proxies(&[(1, 100), (0, 50), (0, 50)]), -1.0), Trips::Global);
+        assert_eq!(weigh(&proxies(&[(1, 99), (0, 50), (0, 50)]), -1.0), Trips::Local(vec!["gw-0".into()]));
+    }
+
+    #[test]
+    fn two_of_ten_are_many_and_two_of_eleven_are_not() {
+        let with = |n: usize| {
+            let mut all = vec![(0, 100); n];
+            all[0].0 = 1;
+            all[1].0 = 7;
+            proxies(&all)
+        };
+        assert_eq!(weigh(&with(10), -1.0), Trips::Global);
+        assert_eq!(weigh(&with(11), -1.0), Trips::Local(vec!["gw-0".into(), "gw-1".into()]));
+    }
+
+    #[test]
+    fn a_local_fault_is_probed_only_while_the_evidence_is_clean() {
+        let one = proxies(&[(1, 10), (0, 50), (0, 50)]);
+        assert_eq!(weigh(&one, -0.1), Trips::Local(vec!["gw-0".into()]));
+        assert_eq!(weigh(&one, 0.0), Trips::Quiet, "neither probed nor rolled back: the judge will say");
+    }
+}
