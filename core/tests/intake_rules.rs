@@ -230,6 +230,9 @@ fn completions_are_told_once() {
     assert_eq!((input.stable_completed, input.stable_errors), (9, 1));
     assert_eq!((input.candidate_completed, input.candidate_errors), (2, 2));
     assert_eq!(intake.completions(ID, 1, Color::Blue), Default::default());
+    let mut restarted = Intake::default();
+    restarted.restore(ID, 1, intake.checkpoint(ID, 1));
+    assert_eq!(restarted.completions(ID, 1, Color::Blue), Default::default(), "nor again after a restart");
 }
 
 // === whatever the network does ===

@@ -396,24 +396,72 @@ fn a_session_that_erred_on_stable_is_no_unit_of_the_candidate() {
     assert_eq!((slots.done, slots.errors), (3, 1), "1, 2 and 2001; only 2 erred on the candidate");
 }
 
-#[test]
-fn a_rollback_is_latched_and_outranks_a_certificate() {
-    let mut judge = Judge::new(Analysis { p_ceiling: Some(0.05), ..Analysis::live() }).unwrap();
-    judge.tick(250, &[session_row(1, 1, 0.05, 1_000, (0..200).collect(), vec![])]);
-    assert_eq!(judge.verdict(), Verdict::Certified);
-    let bad = Row {
+/// Candidate sessions `bad` fail, stable sessions `stable_bad` fail, on top of `seq` * 1000 requests.
+fn failing_row(seq: u64, bad: std::ops::Range<u16>, stable_bad: std::ops::Range<u16>) -> Row {
+    let (requests, errors) = (1_000 * seq as i64, bad.len() as i64);
+    Row {
         green: Some(Side {
-            requests: Some(1_040),
-            errors: Some(40),
-            started: Some(1_040),
+            requests: Some(requests),
+            errors: Some(errors),
+            started: Some(requests),
             ..Side::default()
         }),
-        error_slots: (200..240).collect(),
-        ..session_row(2, 1, 0.05, 1_040, vec![], vec![])
-    };
-    assert_eq!(judge.tick(500, &[bad]).verdict, Verdict::Rollback);
-    for i in 3..100 {
-        let line = judge.tick(250 * i, &[session_row(i, 1, 0.05, 1_040 + 100 * i as i64, vec![], vec![])]);
-        assert_eq!(line.verdict, Verdict::Rollback);
+        error_slots: bad.chain(stable_bad).collect(),
+        ..session_row(seq, 1, 0.05, requests, vec![], vec![])
     }
+}
+
+#[test]
+fn a_rollback_is_latched_whatever_comes_after_it() {
+    let mut judge = Judge::new(Analysis::live()).unwrap();
+    assert_eq!(judge.tick(250, &[failing_row(1, 0..40, 0..0)]).verdict, Verdict::Rollback);
+    let acquitted = judge.tick(500, &[failing_row(2, 0..40, 1_000..4_000)]);
+    assert!(acquitted.log_e < 0.0, "by now stable fails as often: {}", acquitted.log_e);
+    assert_eq!(acquitted.verdict, Verdict::Rollback);
+    assert_eq!(judge.verdict(), Verdict::Rollback);
+}
+
+#[test]
+fn suspicion_outranks_a_certificate_and_condemnation_both() {
+    let mut judge = Judge::new(Analysis { p_ceiling: Some(0.02), hold_at: 2.0, ..Analysis::live() }).unwrap();
+    judge.tick(250, &[session_row(1, 1, 0.05, 1_000, (0..400).collect(), vec![])]);
+    assert_eq!(judge.verdict(), Verdict::Certified);
+    let suspicious = judge.tick(500, &[failing_row(2, 0..7, 0..0)]);
+    assert!((2f64.ln()..100f64.ln()).contains(&suspicious.log_e), "{}", suspicious.log_e);
+    let ceiling = judge.evidence().ceiling.unwrap();
+    assert!(
+        ceiling.log_e < ceiling.certified_at && ceiling.holds(),
+        "a certificate is for good: {ceiling:?}"
+    );
+    assert_eq!(judge.verdict(), Verdict::Hold);
+    judge.tick(750, &[failing_row(3, 407..447, 0..0)]);
+    assert_eq!(judge.verdict(), Verdict::Rollback);
+}
+
+#[test]
+fn two_certificates_share_the_chance_of_a_false_one() {
+    let alone = Requirement { rho_max: Tolerance::Five, p_ceiling: None };
+    let both = Requirement { rho_max: Tolerance::Five, p_ceiling: Some(0.05) };
+    assert_near(&[alone.threshold(0.05), both.threshold(0.05)], &[20f64.ln(), 40f64.ln()]);
+    let mut judge = Judge::new(Analysis { p_ceiling: Some(0.05), ..Analysis::live() }).unwrap();
+    let enough = (1u16..).find(|n| {
+        judge.tick(250 * u64::from(*n), &[session_row(u64::from(*n), 1, 0.05, 1_000, vec![*n], vec![])]);
+        judge.verdict() == Verdict::Certified
+    });
+    let ceiling = judge.evidence().ceiling.unwrap();
+    assert!(
+        ceiling.highest >= 40f64.ln() && ceiling.highest < 40f64.ln() + 0.1,
+        "{ceiling:?} after {enough:?}"
+    );
+}
+
+#[test]
+fn a_certified_ratio_stays_certified() {
+    let mut judge = Judge::new(Analysis::live()).unwrap();
+    let line = judge.tick(250, &[failing_row(1, 0..0, 1_000..1_400)]);
+    assert_eq!(line.certified, Tolerance::ALL);
+    let line = judge.tick(500, &[failing_row(2, 0..300, 0..0)]);
+    let ratio = judge.evidence().ratio;
+    assert!(ratio.log_e < ratio.certified_at, "{ratio:?}");
+    assert_eq!(line.certified, Tolerance::ALL);
 }

@@ -127,3 +127,44 @@ pub(super) mod pairs {
         Ok(Vec::<(K, V)>::deserialize(from)?.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tally::SideDelta;
+    use super::*;
+
+    fn delta(blue: u64, green: u64) -> Delta {
+        let side = |n| SideDelta { n, requests: n, ..SideDelta::default() };
+        Delta { blue: side(blue), green: side(green), ..Delta::default() }
+    }
+
+    /// The first tick at which a block of this content, opened at 250 ms, closes.
+    fn closes_at(blue: u64, green: u64, analysis: &Analysis) -> Option<u64> {
+        let mut blocks = Blocks::default();
+        blocks.add(250, ("gw".into(), 1), 0.1, &delta(blue, green));
+        (1..400).map(|n| n * 250).find(|t_ms| !blocks.close(*t_ms, analysis).is_empty())
+    }
+
+    #[test]
+    fn a_block_closes_by_its_requests_and_its_age_alone() {
+        let analysis = Analysis::default();
+        assert_eq!(closes_at(9, 1, &analysis), Some(250), "enough of both");
+        assert_eq!(closes_at(8, 1, &analysis), Some(1_250), "after a second one of each is enough");
+        assert_eq!(closes_at(500, 0, &analysis), Some(60_250), "one-sided: after a minute it is given up");
+        assert_eq!(closes_at(0, 0, &analysis), None, "nothing opens no block");
+        let configured = Analysis { split_mode: SplitMode::Configured, ..analysis };
+        assert_eq!(closes_at(1, 0, &configured), Some(250));
+    }
+
+    #[test]
+    fn strata_are_never_pooled_and_come_in_their_order() {
+        let mut blocks = Blocks::default();
+        for (proxy, epoch) in [("gw-1", 1), ("gw-0", 2), ("gw-0", 1), ("gw-1", 1)] {
+            blocks.add(250, (proxy.into(), epoch), 0.1, &delta(9, 1));
+        }
+        let closed = blocks.close(250, &Analysis::default());
+        let strata: Vec<_> =
+            closed.iter().map(|((proxy, epoch), b)| (proxy.as_str(), *epoch, b.blue.n)).collect();
+        assert_eq!(strata, [("gw-0", 1, 9), ("gw-0", 2, 9), ("gw-1", 1, 18)]);
+    }
+}
