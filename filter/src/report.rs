@@ -466,6 +466,7 @@ mod tests {
         let deep = format!(r#"{{"x":{}"#, "[".repeat(60_000));
         let closed = format!(r#"{{"x":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
         let huge = format!(r#"{{"x":"{}"}}"#, "a".repeat(70_000));
+        let padded = format!("{}{}", cap(1, 0), " ".repeat(70_000));
         let hostile = [
             "",
             "null",
@@ -482,6 +483,7 @@ mod tests {
             r#"{"params":[{"id":"0123456789abcdef","fuse":null,"hang_ms":0}]}"#,
             &deep,
             &huge,
+            &padded,
         ];
         rig.reply(&closed);
         for reply in hostile {
