@@ -254,3 +254,68 @@ fn file_source(path: &Path) -> Value {
 fn resources(resources: Vec<Value>) -> Value {
     json!({"resources": resources})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hueshift_core::contract::ServiceId;
+    use hueshift_core::route_plan::{KeyRule, Pins};
+
+    fn route(limit: u16) -> Route {
+        let plan = RoutePlan {
+            id: ServiceId::from_bytes([1; 8]),
+            release: 3,
+            epoch: 9,
+            stable: Color::Green,
+            limit: Bps::new(limit).unwrap(),
+            pins: Pins::Move,
+            key_version: 1,
+            keys: vec![KeyRule::header("X-Session")],
+        };
+        Route { stable: Color::Green, plan: Some(plan) }
+    }
+
+    fn entries(route: &Route) -> Vec<Value> {
+        let file = routes("pricing", route);
+        file.pointer("/resources/0/virtual_hosts/0/routes").unwrap().as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn an_open_route_has_both_pins_before_the_default_and_all_carry_the_plan() {
+        let entries = entries(&route(500));
+        let name = route(500).plan.unwrap().encode();
+        assert!(entries.iter().all(|entry| entry["name"] == name.as_str()));
+        let pins = ["green", "blue"];
+        for (entry, color) in entries.iter().zip(pins) {
+            assert_eq!(entry["match"]["headers"][0]["string_match"]["exact"], color);
+            assert_eq!(entry["route"]["cluster"], format!("pricing-{color}"));
+        }
+        assert_eq!(entries.len(), 3);
+        assert!(entries[2]["match"]["headers"].is_null());
+    }
+
+    #[test]
+    fn weights_sum_to_everything_and_a_color_without_share_is_not_named() {
+        for limit in [0, 1, 500, 9_999, 10_000] {
+            let entries = entries(&route(limit));
+            let clusters = entries[2]["route"]["weighted_clusters"]["clusters"].as_array().unwrap().clone();
+            let weight = |name: &str| {
+                clusters.iter().find(|c| c["name"] == name).map_or(0, |c| c["weight"].as_u64().unwrap())
+            };
+            assert_eq!(weight("pricing-blue"), u64::from(limit));
+            assert_eq!(weight("pricing-blue") + weight("pricing-green"), 10_000);
+            assert!(clusters.iter().all(|cluster| cluster["weight"] != 0));
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_and_what_was_not_is_none() {
+        for route in [route(0), route(2_500), Route { stable: Color::Blue, plan: None }] {
+            let text = routes("pricing", &route).to_string();
+            assert_eq!(read_route("pricing", text.as_bytes()), Some(route));
+        }
+        for foreign in ["", "{}", r#"{"resources":[]}"#, &routes("chat", &route(0)).to_string()[..40]] {
+            assert_eq!(read_route("pricing", foreign.as_bytes()), None);
+        }
+    }
+}

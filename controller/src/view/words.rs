@@ -52,9 +52,6 @@ pub fn goes_on(service: &ServiceView) -> Option<String> {
 pub fn rolls_back(service: &ServiceView) -> Option<String> {
     match service.phase {
         Phase::Idle | Phase::RollingBack => None,
-        Phase::Draining => {
-            Some("nothing: it is decided, and the old color only finishes what it has".to_owned())
-        }
         _ => {
             let candidate = service.candidate();
             let odds =
