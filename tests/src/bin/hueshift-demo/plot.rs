@@ -141,7 +141,9 @@ impl Demo {
             let view = self.home.view().await;
             let rows: Vec<Row> =
                 self.services.iter().map(|service| service.row(&view, revision, number)).collect();
-            self.screen.draw(&rows, began.elapsed());
+            let glances = self.services.iter().filter_map(|service| Some(service.load.as_ref()?.glance()));
+            let (sent, lost) = glances.fold((0, 0), |sum, it| (sum.0 + it.sent, sum.1 + it.lost));
+            self.screen.draw(&rows, began.elapsed(), sent, lost);
             let ended = self.services.iter().all(|service| service.ended(&view, number).is_some());
             if ended || began.elapsed() > patience {
                 self.screen.end();

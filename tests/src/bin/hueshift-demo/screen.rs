@@ -48,7 +48,7 @@ impl Screen {
     }
 
     /// Shows the state of both services.
-    pub fn draw(&mut self, rows: &[Row], elapsed: Duration) {
+    pub fn draw(&mut self, rows: &[Row], elapsed: Duration, sent: u64, lost: u64) {
         if !self.live {
             self.say(rows, elapsed);
             return;
@@ -57,7 +57,9 @@ impl Screen {
         if self.drawn > 0 {
             text.push_str(&format!("\x1b[{}A", self.drawn));
         }
-        let mut lines = vec![dim(&format!("{:>5.1} s", elapsed.as_secs_f64()))];
+        let clock = format!("{:.1} s", elapsed.as_secs_f64());
+        let (sent, lost) = (thousands(sent as usize), thousands(lost as usize));
+        let mut lines = vec![dim(&format!("{clock:<12} {sent} requests sent, {lost} lost")), String::new()];
         for row in rows {
             lines.extend(block(row));
         }
@@ -69,8 +71,11 @@ impl Screen {
         let _ = stdout().flush();
     }
 
-    /// The block becomes part of the text above.
+    /// Takes the block away: what it led to is told in its place.
     pub fn end(&mut self) {
+        if self.drawn > 0 {
+            print!("\x1b[{}A\x1b[0J", self.drawn);
+        }
         self.drawn = 0;
         self.said.clear();
     }
@@ -116,15 +121,18 @@ pub fn ended(service: &str, record: &ReleaseRecord) {
     let candidate = record.requests.get(record.candidate);
     let (mark, what) = match record.end {
         End::Promoted => ("→", "promoted".to_owned()),
-        End::RolledBack => ("←", format!("rolled back ({})", cause(record.cause))),
+        End::RolledBack => ("←", format!("rolled back: {}", cause(record.cause))),
         End::Superseded => ("·", "superseded".to_owned()),
     };
+    println!("  {mark} {service:<8} {} {}", record.revision, bold(&what));
     println!(
-        "  {mark} {service:<8} {} {what} after {took:.1} s; shares {}; {} answers, {} errors",
-        record.revision,
-        shares.join(", "),
-        thousands(candidate.n as usize),
-        thousands(candidate.errors as usize),
+        "             {}",
+        dim(&format!(
+            "after {took:.1} s; shares {}; {} answers, {} errors",
+            shares.join(", "),
+            thousands(candidate.n as usize),
+            thousands(candidate.errors as usize),
+        ))
     );
 }
 
@@ -173,16 +181,16 @@ pub fn table(services: &[(&str, Findings, Option<Rescue>)]) {
     println!();
     let line = |cells: [&str; 6]| {
         let [name, rest @ ..] = cells;
-        let rest: String = rest.iter().map(|cell| format!("{cell:>18}")).collect();
+        let rest: String = rest.iter().map(|cell| format!("{cell:>17}")).collect();
         format!("  {name:<9}{rest}")
     };
     println!("{}", dim(&line(heads)));
     println!("{}", dim(&line(under)));
-    println!("  {}", dim(&"─".repeat(99)));
+    println!("  {}", dim(&"─".repeat(94)));
     for row in &rows {
         println!("{}", line(row.each_ref().map(String::as_str)));
     }
-    println!("  {}", dim(&"─".repeat(99)));
+    println!("  {}", dim(&"─".repeat(94)));
     println!("{}", bold(&line(total.each_ref().map(String::as_str))));
 }
 
