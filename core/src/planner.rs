@@ -3,9 +3,9 @@
 //! Pure, total and idempotent: the same observation gives the same plan, and once its changes are made the next
 //! plan has none. So apply may die between any two of them and needs no memory of its own.
 //!
-//! Two rules shape it. **Back is always open**: [`taken_back`] is asked first, in every phase, and looks at
+//! Two rules shape it. **Back is always open**: `taken_back` is asked first, in every phase, and looks at
 //! nothing but its causes; no readiness, pause, certificate or earlier write stands before it. **Forward is never
-//! assumed**: the share rises only in [`forward`], and every branch of it that stays says what is missing.
+//! assumed**: the share rises only in `forward`, and every branch of it that stays says what is missing.
 //!
 //! What it deliberately does not do: judge (it is told the verdict), write, or read a clock.
 
