@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The target of the module.
-const TARGET: &str = "wasm32-unknown-unknown";
+pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Builds the module and prints its size.
 pub fn run() -> Outcome {
-    add_target()?;
+    add_target(TARGET)?;
     let mut build = workspace::cargo([
         "build",
         "--locked",
@@ -37,20 +37,20 @@ pub fn run() -> Outcome {
     Ok(())
 }
 
-/// Adds the compilation target if the toolchain lacks it.
-fn add_target() -> Outcome {
+/// Adds a compilation target if the toolchain lacks it.
+pub fn add_target(target: &str) -> Outcome {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let folder = Command::new(rustc)
         .current_dir(workspace::root())
-        .args(["--print", "target-libdir", "--target", TARGET])
+        .args(["--print", "target-libdir", "--target", target])
         .output()
         .map_err(|error| Problem::doing("cannot start rustc", error))?;
     if Path::new(String::from_utf8_lossy(&folder.stdout).trim()).is_dir() {
         return Ok(());
     }
     let mut rustup = Command::new("rustup");
-    rustup.current_dir(workspace::root()).args(["target", "add", TARGET]);
-    workspace::run(&format!("adding the target {TARGET} (without rustup: install it yourself)"), &mut rustup)
+    rustup.current_dir(workspace::root()).args(["target", "add", target]);
+    workspace::run(&format!("adding the target {target} (without rustup: install it yourself)"), &mut rustup)
 }
 
 /// What stands for each folder of this machine in the module's messages.
