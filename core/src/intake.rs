@@ -265,13 +265,19 @@ impl Intake {
         for plan in &report.plans {
             let highest = self.highest.entry(plan.id).or_default();
             *highest = (*highest).max((plan.release, plan.epoch));
+            if let Some(books) = self.books.get_mut(&(plan.id, plan.release)) {
+                books.book(report, plan, now_ms);
+            }
+        }
+        // The worker enforces the newest release of a service that it names; older ones only settle their books.
+        for plan in &report.plans {
+            if report.plans.iter().any(|other| other.id == plan.id && other.release > plan.release) {
+                continue;
+            }
             for (_, other) in
                 self.books.iter_mut().filter(|((id, release), _)| *id == plan.id && *release != plan.release)
             {
                 other.leave(&report.proxy, report.vm);
-            }
-            if let Some(books) = self.books.get_mut(&(plan.id, plan.release)) {
-                books.book(report, plan, now_ms);
             }
         }
     }

@@ -212,6 +212,22 @@ fn facts_say_who_enforces_what_and_who_fell_silent() {
 }
 
 #[test]
+fn the_last_books_of_a_release_settle_beside_the_next_one_in_any_order() {
+    for next_first in [false, true] {
+        let mut intake = Intake::default();
+        let old = plan(1, vec![lottery(1, 500, tally(5, 5, 0), tally(1, 1, 1))]);
+        let next =
+            PlanReport { release: 2, ..plan(3, vec![lottery(3, 500, tally(7, 7, 0), tally(0, 0, 0))]) };
+        let both = if next_first { vec![next, old] } else { vec![old, next] };
+        assert_eq!(intake.take(&report(1, 1, both), 1_000).outcome, Outcome::Accepted);
+        assert_eq!(sums(&rows(&mut intake)), [(1, 5, 1, 1)]);
+        assert_eq!(sums(&intake.rows(ID, 2, Color::Blue)), [(1, 7, 0, 0)]);
+        let enforcing = |release| intake.facts(ID, release, 1_000).proxies.first().map_or(0, |p| p.vms.len());
+        assert_eq!((enforcing(1), enforcing(2)), (0, 1), "the worker enforces the newer release only");
+    }
+}
+
+#[test]
 fn a_trip_is_believed_while_any_living_worker_says_so() {
     let mut intake = Intake::default();
     let with = |vm, seq, tripped| report(vm, seq, vec![PlanReport { tripped, ..plan(1, vec![]) }]);

@@ -17,7 +17,8 @@ pub(super) fn shape(report: &Report) -> Result<(), Malformed> {
     rule(!report.proxy.is_empty() && report.proxy.len() <= MAX_NAME, Malformed::Proxy)?;
     let mut services = BTreeSet::new();
     for plan in &report.plans {
-        rule(services.insert(plan.id), Malformed::Repeated)?;
+        // A service may stand in two releases: the old one's last books are still due when the next one opens.
+        rule(services.insert((plan.id, plan.release)), Malformed::Repeated)?;
         let mut lotteries = BTreeSet::new();
         for lottery in &plan.lotteries {
             rule(lotteries.insert((lottery.epoch, lottery.limit)), Malformed::Repeated)?;
