@@ -60,7 +60,7 @@ fn verify(extent: Extent) -> Outcome {
     );
     steps.run(
         "unit and property tests",
-        &mut cargo(["test", "--workspace", "--exclude", "hueshift-tests", "--locked"]),
+        &mut cargo(["test", "--workspace", "--exclude", "hueshift-tests", "--locked", "--no-fail-fast"]),
     );
     steps
         .run("checker's own tests", &mut cargo(["test", "--package", "hueshift-tests", "--lib", "--locked"]));
@@ -87,6 +87,7 @@ fn verify(extent: Extent) -> Outcome {
             "--test",
             "*",
             "--locked",
+            "--no-fail-fast",
             "--",
             "--test-threads",
             "1",
