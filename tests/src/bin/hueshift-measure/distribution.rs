@@ -22,7 +22,7 @@ pub fn line(name: &str, times: &[Duration]) -> String {
     )
 }
 
-/// Heads of [`line`]'s columns.
+/// Heads of [`line()`]'s columns.
 pub fn heads() -> String {
     format!("{:<22} {:>4} {:>9} {:>9} {:>9} {:>9} {:>9}", "ms", "runs", "min", "median", "mean", "p90", "max")
 }
