@@ -174,7 +174,7 @@ pub enum OnInconclusive {
     Rollback,
 }
 
-/// How a release is judged; the defaults are those of the statistics page and fit most services.
+/// How a release is judged; the defaults fit most services.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AnalysisSpec {

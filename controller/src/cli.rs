@@ -27,7 +27,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Blue/green releases for model servers: a session keeps its model, a bad model is off in under a second.
+/// Blue/green releases for model servers: a session changes its model at most once per release, a bad model is off in
+/// under a second.
 #[derive(Debug, Parser)]
 #[command(name = "hueshift", version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
@@ -37,9 +38,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Serve a document on this machine: starts Envoy and the colors, and releases new revisions.
+    /// Serve a document on this machine: starts Envoy and the colors that have a `command`,
+    /// and releases new revisions.
     Up(crate::standalone::UpArgs),
-    /// End the Envoy and the colors that a stopped `up` left serving.
+    /// End what a stopped `up` left serving: Envoy, and the colors that it started.
     Down(At),
     /// Show each service: live color, release, share, errors, and what it waits for.
     Status(status::StatusArgs),

@@ -12,7 +12,7 @@ mod trial;
 mod wish;
 
 use crate::api::BlueGreen;
-use crate::control::{Accepted, Command, Refused, Request};
+use crate::control::{Command, Refused, Request};
 use crate::home::{Apply, Observe, Remembered, Seen};
 use crate::view::View;
 use hueshift_core::contract::{Params, REPORT_MS, Reply, Report, ServiceId};
@@ -401,7 +401,10 @@ impl<O: Observe> Engine<O> {
     }
 
     fn view(&self) -> View {
-        show::view(&self.identity, &self.services, &self.seen, self.observe.now_ms(), self.observe.wall_ms())
+        let now_ms = self.observe.now_ms();
+        let mut view = show::view(&self.identity, &self.services, &self.seen, now_ms, self.observe.wall_ms());
+        view.problems.extend(show::refused_reports(self.intake.problems()));
+        view
     }
 }
 
@@ -412,6 +415,3 @@ pub fn gone() -> Refused {
         remedy: "start it again with `hueshift up`".to_owned(),
     }
 }
-
-/// The type of an accepted command, for servers.
-pub type CommandResult = Result<Accepted, Refused>;

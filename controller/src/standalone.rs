@@ -273,7 +273,8 @@ async fn serve(args: UpArgs) -> Result<(), UpError> {
     stop.store(true, Ordering::Relaxed);
     let _ = tokio::task::spawn_blocking(move || looking.join()).await;
     println!(
-        "stopped; Envoy and the colors keep serving: `hueshift up` adopts them, `hueshift down --state {}` ends them",
+        "stopped; Envoy and what else it started keep serving: `hueshift up` adopts them, \
+         `hueshift down --state {}` ends them",
         layout.root().display()
     );
     Ok(())

@@ -277,7 +277,7 @@ pub fn launch(args: &[std::ffi::OsString]) -> ExitCode {
     ExitCode::from(127)
 }
 
-/// Holds the directory's lock, or says who has it. The lock ends with the process, however it ends.
+/// Holds the directory's lock; `None`: another process has it. The lock ends with the process, however it ends.
 pub fn lock(path: &Path) -> io::Result<Option<File>> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
     match file.try_lock() {

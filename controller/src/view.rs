@@ -152,7 +152,7 @@ pub struct PlanView {
     pub fuses_tripped: u32,
 }
 
-/// One color of a service. Counts are those of the open release, or since the start when there is none.
+/// One color of a service. Counts are those of the open release, or of the last one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ColorView {
     /// What runs there, in the owner's words.
@@ -285,6 +285,9 @@ pub struct ReleaseRecord {
     pub phases: Vec<PhaseTime>,
     /// The shares it reached.
     pub steps: Vec<StepTime>,
+    /// Shares that it left without a certificate, because a person, the deadline or the document said so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncertified: Vec<Bps>,
     /// The judge's books at the decision.
     pub evidence: Option<EvidenceView>,
     /// Requests per color in this release.

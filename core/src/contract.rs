@@ -3,7 +3,7 @@
 //! Both sides compile this one module, so they cannot disagree. What it deliberately does not hold: the plan in
 //! the route name ([`crate::route_plan`]) has its own text format.
 //!
-//! **Compatibility.** A reader ignores unknown fields; a missing counter is 0. A name is never reused for
+//! **Compatibility.** A reader ignores unknown fields (but for the plugin's configuration, where a typo must be told); a missing counter is 0. A name is never reused for
 //! another meaning.
 
 use crate::color::PerColor;
@@ -58,7 +58,7 @@ pub struct Report {
     /// One entry per service whose plan this VM has seen.
     #[serde(default)]
     pub plans: Vec<PlanReport>,
-    /// Things that went wrong inside the filter, by kind ([`crate::contract`] lists none: the filter's enum does).
+    /// Things that went wrong inside the filter, by kind (`filter/src/problem.rs`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub problems: BTreeMap<String, u64>,
 }
@@ -211,7 +211,7 @@ pub struct Params {
     pub hang_ms: u64,
 }
 
-/// The local fuse's e-CUSUM (statistics.md §11); its p1 is 0.5.
+/// The local fuse's e-CUSUM ([`crate::fuse`]); its p1 is 0.5.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct FuseParams {
     /// Error rate that is still healthy, 0 < p0 < 0.5.

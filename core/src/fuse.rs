@@ -1,5 +1,5 @@
 //! The local fuse: an e-CUSUM per color that takes the candidate off at once when it fails hard while stable is
-//! well (statistics.md §11). It works inside one worker, without controller, and may only reduce.
+//! well. It works inside one worker, without controller, and may only reduce.
 //!
 //! `s = max(s, 0) + (error ? ln(p1/p0) : ln((1-p1)/(1-p0)))`, tripped at `s >= h`: mean requests between false
 //! trips are at least e^h, which "five errors in a row" cannot promise and is slower at a half-broken candidate.

@@ -143,6 +143,7 @@ impl<'a> Work<'a> {
                 Ok(Done::Opened(self.state.release))
             }
             Verb::Promote => self.promote(),
+            Verb::Pause if self.state.phase == Phase::Idle => Err(Refusal::NothingOpen),
             Verb::Pause if self.state.paused => Err(Refusal::Already),
             Verb::Pause => {
                 self.state.paused = true;

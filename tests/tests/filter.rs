@@ -437,8 +437,9 @@ async fn both_colors_failing_alike_trips_nothing() {
     rig.blue.set(Faults::errors(0.3));
     rig.green.set(Faults::errors(0.3));
     let log = Load::new(rig.envoy.listeners[0], 500, 500.0).requests(3_000).finish().await;
-    let last_green = rig.green.log().last().unwrap().at;
-    assert!(log.last().unwrap().sent.saturating_sub(last_green) < 500_000_000, "the candidate still serves");
+    // At a share of 10 % 200 requests in a row without the candidate have a chance below 1e-9.
+    let serves = log.iter().rev().take(200).any(|event| event.color == Some(Color::Green));
+    assert!(serves, "the candidate still serves");
     let tripped = rig.sink.reports().iter().flat_map(|report| &report.plans).any(|plan| plan.tripped > 0);
     assert!(!tripped, "a shared incident is no candidate's fault");
     rig.envoy.assert_filter_alive().await;

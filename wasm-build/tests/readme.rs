@@ -7,7 +7,7 @@ use std::path::Path;
 fn every_path_in_the_readme_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let parts = ["core/", "filter/", "controller/", "wasm-build/", "tests/", "istio/"];
+    let parts = ["core/", "filter/", "controller/", "wasm-build/", "tests/"];
     let named: Vec<&str> = readme
         .split('`')
         .skip(1)

@@ -186,6 +186,9 @@ fn next(service: &ServiceView) -> String {
             "another revision than {revision} on {candidate} starts a release; `hueshift release --force` tries {revision} again"
         );
     }
+    if standby.revision == service.colors.get(candidate.other()).revision {
+        return format!("a new revision on {candidate} starts a release");
+    }
     format!("a new revision on {candidate} starts a release; so does `hueshift release`, of {revision}")
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 pub(super) struct ReleaseArgs {
     /// The service; may be left out when there is only one.
     service: Option<String>,
-    /// Also if this revision was rolled back before.
+    /// Also if this revision was rolled back before, or is what the live color runs.
     #[arg(long)]
     force: bool,
     /// Wait until it has ended; the exit code then tells how: 0 promoted, 3 rolled back, 4 held for a person,

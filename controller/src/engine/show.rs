@@ -11,9 +11,10 @@ use crate::view::{
 };
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::histogram;
+use hueshift_core::intake;
 use hueshift_core::judge::{Evidence, Mode};
 use hueshift_core::planner::{Answer, Done, Move, Refusal};
-use hueshift_core::release::{Cause, Outcome, Phase, Record};
+use hueshift_core::release::{Cause, Outcome, Phase, Record, Step};
 use hueshift_core::share::Bps;
 
 /// A moment of the engine's clock as Unix ms.
@@ -59,6 +60,24 @@ pub fn view(identity: &Identity, services: &[Service], seen: &Seen, now_ms: u64,
     }
 }
 
+/// What to say of reports that were not used: a broken or hostile proxy must not stay unseen.
+pub fn refused_reports(problems: intake::Problems) -> Vec<String> {
+    let mut told = Vec::new();
+    if problems.malformed > 0 {
+        told.push(format!(
+            "{} reports broke the rules and were not used; see the log of the Envoy that sent them",
+            problems.malformed
+        ));
+    }
+    if problems.overflow > 0 {
+        told.push(format!(
+            "{} reports were not used: more Envoys, workers or lotteries than this controller keeps",
+            problems.overflow
+        ));
+    }
+    told
+}
+
 /// The record of a finished release, with the evidence that it was decided on.
 pub fn record(service: &Service, record: &Record, now_ms: u64, wall_ms: u64) -> ReleaseRecord {
     let clock = Clock { now_ms, wall_ms };
@@ -89,6 +108,14 @@ pub fn record(service: &Service, record: &Record, now_ms: u64, wall_ms: u64) -> 
             .iter()
             .filter(|moment| moment.limit > Bps::ZERO)
             .map(|moment| StepTime { share: moment.limit, at_ms: clock.wall(moment.at_ms) })
+            .collect(),
+        uncertified: record
+            .timeline
+            .iter()
+            .zip(record.timeline.iter().skip(1))
+            .filter(|(_, next)| matches!(next.why, Step::Person | Step::Deadline | Step::Unsuspicious))
+            .map(|(moment, _)| moment.limit)
+            .filter(|limit| *limit > Bps::ZERO)
             .collect(),
         evidence: evidence(service),
         requests: PerColor::from_fn(|color| {

@@ -170,7 +170,10 @@ impl Trial {
         if share != self.share {
             self.share = share;
             self.rules.step_base = facts.totals.get(self.stable.other()).started;
-            self.judge.require(Requirement::for_share(share, self.absolute));
+            // On the way back nothing is asked for: the record keeps what the last share asked.
+            if share > Bps::ZERO {
+                self.judge.require(Requirement::for_share(share, self.absolute));
+            }
         }
     }
 

@@ -69,7 +69,16 @@ pub fn rolls_back(service: &ServiceView) -> Option<String> {
 pub fn ended(record: &ReleaseRecord) -> String {
     let (candidate, stable) = (record.candidate, record.candidate.other());
     let cause = match (record.end, record.cause) {
-        (End::Promoted, _) => return "promoted: it proved as good as the model before it".to_owned(),
+        (End::Promoted, _) if record.uncertified.is_empty() => {
+            return "promoted: it proved as good as the model before it".to_owned();
+        }
+        (End::Promoted, _) => {
+            let shares: Vec<String> = record.uncertified.iter().map(ToString::to_string).collect();
+            return format!(
+                "promoted without full proof: at {} a person, the deadline or the document let it go on",
+                shares.join(", ")
+            );
+        }
         (_, Some(Cause::Errors)) => {
             let rates = (record.requests.get(candidate).rate(), record.requests.get(stable).rate());
             let rates = match rates {

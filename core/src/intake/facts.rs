@@ -66,11 +66,6 @@ impl ProxyFacts {
     pub fn enforces(&self, since_ms: u64) -> Option<u64> {
         self.vms.iter().filter(|vm| vm.traffic_ms >= since_ms && vm.traffic_ms > 0).map(|vm| vm.epoch).min()
     }
-
-    /// When any of its workers last reported.
-    pub fn reported_ms(&self) -> Option<u64> {
-        self.vms.iter().map(|vm| vm.reported_ms).max()
-    }
 }
 
 // === impl Recent ===

@@ -95,11 +95,6 @@ impl Certificates {
         (self.n, self.errors) = (n, errors);
     }
 
-    /// Candidate units so far and those in error.
-    pub fn units(&self) -> (u64, u64) {
-        (self.n, self.errors)
-    }
-
     /// Marks the highest evidence; once per tick.
     pub fn mark(&mut self) {
         for certificate in &mut self.ratios {
