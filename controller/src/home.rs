@@ -96,8 +96,8 @@ pub struct Remembered {
 pub struct Versioned<T> {
     /// Version of the format.
     pub version: u32,
-    /// What it is about.
-    #[serde(flatten)]
+    /// What it is about. Not flattened: that would turn the keys of maps into texts, and numbers as keys (as in the
+    /// judge's checkpoint) would never be read back.
     pub value: T,
 }
 
@@ -118,5 +118,23 @@ impl<T: DeserializeOwned> Versioned<T> {
             1 => Ok(read.value),
             other => Err(serde::de::Error::custom(format!("version {other} is not 1"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn maps_with_numbers_as_keys_read_back() {
+        let kept = BTreeMap::from([("epochs".to_owned(), BTreeMap::from([(1_u64, 2_u64)]))]);
+        let bytes = Versioned::bytes(kept.clone()).unwrap();
+        assert_eq!(Versioned::<BTreeMap<String, BTreeMap<u64, u64>>>::read(&bytes).unwrap(), kept);
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        assert!(Versioned::<u64>::read(br#"{"version":2,"value":1}"#).is_err());
     }
 }

@@ -73,7 +73,11 @@ impl<'a> Work<'a> {
     fn catch_up_with_what_was_seen(&mut self) {
         let (release, epoch) = self.seen.seen;
         let written = self.seen.written.as_ref();
-        let behind = self.state.release < release || self.state.epoch < epoch;
+        // Between the record of an end and the state after it only these two phases are open: any other open phase
+        // of a release with a record is older than its end.
+        let ending = matches!(self.state.phase, Phase::Draining | Phase::RollingBack);
+        let ended = self.state.phase.is_open() && !ending && self.seen.recorded >= self.state.release;
+        let behind = ended || self.state.release < release || self.state.epoch < epoch;
         if !behind {
             let no_such_step =
                 matches!(self.state.phase, Phase::Progressing { .. }) && self.state.step_share().is_none();

@@ -503,6 +503,31 @@ fn a_lost_state_under_an_open_route_goes_back_to_the_routes_stable_color_and_wai
 }
 
 #[test]
+fn a_state_from_before_the_end_of_its_release_does_not_go_on_with_the_ramp() {
+    let mut world = World::releasing();
+    world.ramp_to(Phase::Progressing { step: 1 });
+    let old = world.seen.state.clone();
+    world.order(Verb::Abort);
+    world.settle();
+    world.enforce(1, 1);
+    world.settle();
+    assert_eq!((world.phase(), world.records.len()), (Phase::Idle, 1));
+    // A backup is put back, and nothing but the record tells of the end: the idle route names no epoch.
+    world.seen.orders.clear();
+    world.seen.seen = (old.release, old.epoch);
+    world.seen.state = old;
+    let plan = world.step(usize::MAX);
+    let shares = plan.changes.iter().filter_map(|change| match change {
+        Change::Route(route) => route.plan.as_ref().map(|plan| plan.limit),
+        _ => None,
+    });
+    assert!(shares.into_iter().all(|share| share == Bps::ZERO), "{plan:?}");
+    world.enforce(1, 1);
+    world.settle();
+    assert_eq!((world.phase(), world.seen.state.live, world.records.len()), (Phase::Idle, Color::Blue, 1));
+}
+
+#[test]
 fn draining_waits_for_the_old_colors_requests_but_not_for_ever() {
     let mut world = World::releasing();
     world.seen.in_flight.blue = 3;

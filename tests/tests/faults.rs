@@ -63,6 +63,8 @@ async fn a_killed_controller_goes_on_where_it_stood() {
     let after = stage.home.service(SERVICE).await;
     assert_eq!((after.release, after.phase, after.live), (before.release, Phase::Progressing, Color::Blue));
     assert_eq!(after.plan.epoch, before.plan.epoch, "nothing changed, so no new epoch");
+    let log = stage.home.log_tail();
+    assert!(!log.contains("begins anew"), "the judge goes on from its checkpoint: {log}");
     assert_eq!(stage.home.envoy_id().await, envoy, "Envoy is the same process");
     let findings = stage.findings(&load.stop().await);
     assert_eq!((findings.lost, findings.causeless.len()), (0, 0), "{:?}", findings.lost_examples);

@@ -20,6 +20,10 @@ use tokio::sync::oneshot;
 
 /// A report may hold requests from before a write until this long after it: the report's interval and its way.
 const REPORT_SLACK_MS: u64 = 300;
+/// How far a report may be ahead of a state that was lost or rewound.
+const RELEASES_AHEAD: u32 = 1_000;
+/// Likewise, epochs.
+const EPOCHS_AHEAD: u64 = 1_000_000;
 /// Between two attempts of a write that failed, ms.
 const RETRY_MS: u64 = 250;
 /// Between two messages about a write that keeps failing, ms.
@@ -193,7 +197,12 @@ impl Service {
     /// The newest word of the reports.
     pub fn take_facts(&mut self, intake: &Intake, now_ms: u64) {
         self.facts = intake.facts(self.state.id, self.state.release, now_ms);
-        if let Some(highest) = self.facts.highest {
+        // A report far ahead of everything that we wrote is no memory of ours: it must not use up the numbers.
+        let (release, epoch) = (self.state.release, self.state.epoch);
+        let near = |seen: &(u32, u64)| {
+            seen.0 <= release.saturating_add(RELEASES_AHEAD) && seen.1 <= epoch.saturating_add(EPOCHS_AHEAD)
+        };
+        if let Some(highest) = self.facts.highest.filter(near) {
             self.highest = self.highest.max(highest);
         }
         if let Some(trial) = &mut self.trial {

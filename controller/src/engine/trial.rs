@@ -123,14 +123,17 @@ impl Trial {
         intake: &mut Intake,
         now_ms: u64,
     ) -> Option<Trial> {
-        let saved: Saved = crate::home::Versioned::read(bytes).ok()?;
+        let saved: Saved = crate::home::Versioned::read(bytes)
+            .inspect_err(|error| tracing::error!(release, %error, "the judge's checkpoint cannot be read"))
+            .ok()?;
         if saved.release != release {
             return None;
         }
         let judge = Judge::restore(saved.judge).ok()?;
         intake.restore(id, release, saved.intake);
-        // After a reboot the clock began anew: the trial goes on from where it was.
-        let started_ms = if saved.started_ms <= now_ms {
+        // After a reboot the clock began anew: the trial goes on from where it was. A tick in the future would put it
+        // to sleep until the new clock is there.
+        let started_ms = if saved.started_ms.saturating_add(saved.rules.t_ms) <= now_ms {
             saved.started_ms
         } else {
             aligned(now_ms.saturating_sub(saved.rules.t_ms))

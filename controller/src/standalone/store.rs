@@ -67,7 +67,14 @@ impl Store {
         let path = self.layout.mesh_key();
         let mut problems = Vec::new();
         if let Some(Keys { keys }) = read(&path, now, &mut problems)? {
-            return Ok((keys, problems));
+            if sound(&keys) {
+                return Ok((keys, problems));
+            }
+            // The filter would refuse its whole configuration, and Envoy would then answer every request itself.
+            problems.push(format!(
+                "{} held no usable mesh key (one or two, 64 hex digits each, of different versions): a new one is drawn",
+                path.display()
+            ));
         }
         let hex = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
         let keys = vec![MeshKey { version: 1, hex }];
@@ -75,6 +82,13 @@ impl Store {
         files::replace(&path, &bytes).map_err(io::Error::other)?;
         Ok((keys, problems))
     }
+}
+
+/// What the filter's own check asks of keys.
+fn sound(keys: &[MeshKey]) -> bool {
+    let hex = |key: &MeshKey| key.hex.len() == 64 && key.hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let distinct = !matches!(keys, [one, other] if one.version == other.version);
+    matches!(keys.len(), 1 | 2) && distinct && keys.iter().all(hex)
 }
 
 impl Apply for Store {

@@ -78,17 +78,22 @@ pub fn routes(service: &str, route: &Route) -> Value {
                     "route": action(json!({"cluster": cluster_name(service, color)})),
                 })
             };
-            vec![
-                pin(Color::Green),
-                pin(Color::Blue),
-                json!({
-                    "name": name,
-                    "match": {"prefix": "/"},
-                    "route": action(json!({
-                        "weighted_clusters": {"clusters": weights(service, plan.stable, plan.limit)},
-                    })),
-                }),
-            ]
+            // A candidate without a share has no pin route: where a filter is dead (it fails open) a client's own
+            // header would reach a condemned model.
+            let candidate = (plan.limit > Bps::ZERO).then(|| plan.stable.other());
+            let mut entries: Vec<Value> = [Color::Green, Color::Blue]
+                .into_iter()
+                .filter(|color| *color == plan.stable || Some(*color) == candidate)
+                .map(pin)
+                .collect();
+            entries.push(json!({
+                "name": name,
+                "match": {"prefix": "/"},
+                "route": action(json!({
+                    "weighted_clusters": {"clusters": weights(service, plan.stable, plan.limit)},
+                })),
+            }));
+            entries
         }
     };
     resources(vec![json!({
@@ -298,7 +303,8 @@ mod tests {
     fn weights_sum_to_everything_and_a_color_without_share_is_not_named() {
         for limit in [0, 1, 500, 9_999, 10_000] {
             let entries = entries(&route(limit));
-            let clusters = entries[2]["route"]["weighted_clusters"]["clusters"].as_array().unwrap().clone();
+            let clusters =
+                entries.last().unwrap()["route"]["weighted_clusters"]["clusters"].as_array().unwrap().clone();
             let weight = |name: &str| {
                 clusters.iter().find(|c| c["name"] == name).map_or(0, |c| c["weight"].as_u64().unwrap())
             };
@@ -306,6 +312,12 @@ mod tests {
             assert_eq!(weight("pricing-blue") + weight("pricing-green"), 10_000);
             assert!(clusters.iter().all(|cluster| cluster["weight"] != 0));
         }
+    }
+
+    #[test]
+    fn a_candidate_without_a_share_cannot_be_asked_for_by_header() {
+        let text = Value::Array(entries(&route(0))).to_string();
+        assert!(text.contains("pricing-green") && !text.contains("pricing-blue"), "{text}");
     }
 
     #[test]
