@@ -8,6 +8,7 @@ pub mod document;
 pub mod engine;
 pub mod home;
 pub mod ingest;
+pub mod mesh;
 pub mod ramp;
 pub mod standalone;
 pub mod supervise;
