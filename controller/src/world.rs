@@ -143,12 +143,18 @@ impl World {
     /// Judges it: one line per tick, up to the last tick included, rows or not.
     pub fn judge(&self) -> Result<impl Iterator<Item = Line>, AnalysisError> {
         let mut judge = Judge::new(self.analysis.clone())?;
+        Ok(self.lines(move |t_ms, rows| judge.tick(t_ms, rows)))
+    }
+
+    /// What `tick` makes of it, likewise.
+    pub fn lines<T>(&self, mut tick: impl FnMut(u64, &[Row]) -> T) -> impl Iterator<Item = T> {
         let mut rows: BTreeMap<u64, Vec<Row>> = BTreeMap::new();
-        for tick in &self.ticks {
-            rows.entry(tick.t_ms).or_default().extend(tick.reports.iter().cloned());
+        for entry in &self.ticks {
+            rows.entry(entry.t_ms).or_default().extend(entry.reports.iter().cloned());
         }
-        let ticks = (1..=self.duration_ms / self.tick_ms.max(1)).map(|n| n * self.tick_ms);
-        Ok(ticks.map(move |t_ms| judge.tick(t_ms, &rows.remove(&t_ms).unwrap_or_default())))
+        let (tick_ms, last) = (self.tick_ms, self.duration_ms / self.tick_ms.max(1));
+        let ticks = (1..=last).map(move |n| n * tick_ms);
+        ticks.map(move |t_ms| tick(t_ms, &rows.remove(&t_ms).unwrap_or_default()))
     }
 
     /// Entries of `ticks` at times when the judge does not run; their rows are not judged.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test asserts by panicking
 
 use hueshift::cli::simulate;
+use hueshift::rivals::Rules;
 use hueshift::world::{Watched, World};
 use hueshift_core::judge::{Line, Metric};
 use std::collections::BTreeMap;
@@ -74,4 +75,28 @@ fn a_line_has_the_fields_of_the_format_in_their_order() {
         rest = &rest[place + name.len()..];
     }
     assert_eq!(rest, "");
+}
+
+#[test]
+fn anothers_rule_prints_lines_of_the_same_format() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/worlds/step-errors.json");
+    for rules in [Rules::Flagger, Rules::Argo, Rules::Kayenta] {
+        let mut out = Vec::new();
+        let summary = simulate::run_by(&path, Some(rules), Some(1), &mut out).unwrap();
+        assert!(summary.contains(&format!("judged by {rules}")), "{summary}");
+        let mut ours = Vec::new();
+        simulate::run(&path, &mut ours).unwrap();
+        let read = |out: Vec<u8>| -> Vec<Line> {
+            String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        let (theirs, ours) = (read(out), read(ours));
+        assert_eq!(theirs.len(), ours.len());
+        for (theirs, ours) in theirs.iter().zip(&ours) {
+            assert_eq!(
+                (theirs.t_ms, theirs.rows, theirs.counted),
+                (ours.t_ms, ours.rows, ours.counted),
+                "{rules}"
+            );
+        }
+    }
 }
