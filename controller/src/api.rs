@@ -1,48 +1,73 @@
-//! The `BlueGreen` document (`hueshift.dev/v1alpha1`), one shape for both homes.
+//! The objects (`hueshift.dev/v1alpha1`), one shape of `BlueGreen` for both homes.
 //!
 //! These are wire types: they say what may be written, with every default in one place. `document.rs` reads
-//! them from YAML and checks what a type cannot say, naming file, line and field.
+//! them from YAML and checks what a type cannot say, naming file, line and field; in a cluster the API server
+//! does that with the schemas made here (`schema.rs`, `crds.rs`).
+//!
+//! Unknown fields are skipped when an object is read from a cluster, where a newer schema may know more than we
+//! do: one such object must not make us blind to all. Who writes one by hand is told by the API server or by
+//! `document.rs`.
+
+mod policy;
+mod quantity;
+mod release;
+mod status;
+
+pub use self::policy::{PolicySpec, ReleasePolicy};
+pub use self::quantity::{human_duration, percent};
+pub use self::release::{Release, ReleaseFacts, ReleaseStatus};
+pub use self::status::{
+    BlueGreenStatus, Order, OrderAnswer, OrderVerb, Proxies, StatusProblem, StatusWaiting,
+};
 
 use hueshift_core::color::PerColor;
 use hueshift_core::share::Bps;
+use kube::CustomResource;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// The API group of every object.
+pub const GROUP: &str = "hueshift.dev";
 /// `apiVersion` of every object.
 pub const API_VERSION: &str = "hueshift.dev/v1alpha1";
 /// `kind` of the only object that the standalone home reads.
 pub const KIND: &str = "BlueGreen";
+/// Label of namespaces that opt in, with the value `"true"`.
+pub const ENABLED_LABEL: &str = "hueshift.dev/enabled";
+/// Annotation of a `BlueGreen` that carries a person's [`Order`] as JSON.
+pub const ORDER_ANNOTATION: &str = "hueshift.dev/order";
+/// Field manager of everything that the controller writes.
+pub const FIELD_MANAGER: &str = "hueshift";
 
-/// One service that is released blue/green.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct BlueGreen {
-    /// Always [`API_VERSION`].
-    pub api_version: String,
-    /// Always `BlueGreen`.
-    pub kind: String,
-    /// Name of the service.
-    pub metadata: Metadata,
-    /// What is wished.
-    pub spec: Spec,
-}
-
-/// Name of an object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Metadata {
-    /// DNS-1123 label, unique in the file.
-    pub name: String,
-}
-
-/// What is wished of one service.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// What is wished of one service. Exactly one of `listen` and `service` is set: it says which home serves it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomResource)]
+#[kube(
+    group = "hueshift.dev",
+    version = "v1alpha1",
+    kind = "BlueGreen",
+    plural = "bluegreens",
+    shortname = "bg",
+    category = "hueshift",
+    namespaced,
+    status = "BlueGreenStatus",
+    derive = "PartialEq",
+    schema = "disabled",
+    doc = "One service that is released blue/green."
+)]
+#[serde(rename_all = "camelCase")]
 pub struct Spec {
     /// Standalone: address and port on which Envoy serves this service, e.g. `127.0.0.1:8080`.
-    pub listen: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// Mesh: name of the Service, in the same namespace, whose requests are split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// The two environments.
     pub colors: PerColor<ColorSpec>,
+    /// Mesh: which routes are managed.
+    #[serde(default, skip_serializing_if = "RoutingSpec::is_default")]
+    pub routing: RoutingSpec,
     /// What a conversation is.
     #[serde(default)]
     pub session: SessionSpec,
@@ -55,22 +80,61 @@ pub struct Spec {
 }
 
 /// One color.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ColorSpec {
-    /// Addresses `IP:port` of the model servers.
+    /// Standalone: addresses `IP:port` of the model servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
-    /// What runs there, in the owner's words; a change of the standby's revision starts a release.
+    /// What runs there, in the owner's words; a change of the standby's revision starts a release. In a mesh it
+    /// may be left out (empty): the home fills in the workload's pod template hash.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
     /// Standalone: start this program (argv, no shell) and keep it running; it inherits `HUESHIFT_COLOR` and
     /// `HUESHIFT_REVISION`. Absent: the color is started by someone else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// Mesh: what runs this color.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload>,
+    /// Mesh: the labels that tell this color's pods from the other's; empty: the workload's own selector.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An object of the same namespace that runs the pods of one color.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// Its API.
+    #[serde(default = "Workload::default_api_version")]
+    pub api_version: String,
+    /// Its kind.
+    #[serde(default = "Workload::default_kind")]
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Mesh: which routes are managed, and where the colors are defined.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutingSpec {
+    /// The VirtualService; absent: named like the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_service: Option<String>,
+    /// Names of its http routes that are managed; empty: all that send requests to the service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
+    /// The DestinationRule that defines the colors as subsets; absent: the one of the service's host, or our own
+    /// if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination_rule: Option<String>,
 }
 
 /// What a conversation is and whether it may move.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SessionSpec {
     /// Where the session key is found, first present wins; none: every request draws for itself.
     #[serde(default)]
@@ -105,7 +169,7 @@ pub enum SessionMode {
 
 /// How a release proceeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ReleaseSpec {
     /// Shares of the candidate, rising; the cutover follows the last.
     pub steps: Vec<StepSpec>,
@@ -125,7 +189,7 @@ pub struct ReleaseSpec {
 
 /// One step of the ramp.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct StepSpec {
     /// The candidate's share, `"5%"`.
     #[serde(with = "percent")]
@@ -151,7 +215,7 @@ pub enum Advance {
 
 /// The watch after cutover: a concurrent control stays on the old color.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct SoakSpec {
     /// Share that stays on the old color, `"5%"`.
     #[serde(with = "percent")]
@@ -176,7 +240,7 @@ pub enum OnInconclusive {
 
 /// How a release is judged; the defaults fit most services.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct AnalysisSpec {
     /// Chance of a false rollback per release, 0 < alpha <= 0.1.
     pub alpha: f64,
@@ -194,7 +258,7 @@ pub struct AnalysisSpec {
 
 /// The fuse inside each Envoy: it trips without the controller.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct FuseSpec {
     /// Off leaves only the controller's judge.
     pub enabled: bool,
@@ -247,107 +311,72 @@ impl Default for FuseSpec {
     }
 }
 
-/// Durations as people write them: `250ms`, `30s`, `5m`, `1h30m`.
-pub mod human_duration {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-    use std::time::Duration;
+// === impl BlueGreen ===
 
-    /// Writes the shortest form.
-    pub fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&format(*value))
+impl BlueGreen {
+    /// Its name; empty if nobody gave it one.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// Reads any form.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        parse(&String::deserialize(from)?).map_err(de::Error::custom)
+    /// Its namespace; none on one machine.
+    pub fn namespace(&self) -> Option<&str> {
+        self.metadata.namespace.as_deref()
     }
 
-    /// Reads numbers each with a unit (`ms`, `s`, `m`, `h`, `d`), largest first.
-    pub fn parse(text: &str) -> Result<Duration, String> {
-        let wrong = || {
-            format!("`{text}` is not a duration; write numbers with units, such as 250ms, 30s, 5m or 1h30m")
-        };
-        let mut rest = text;
-        let mut sum = Duration::ZERO;
-        let mut smallest = u64::MAX;
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-            let (number, tail) = rest.split_at(digits);
-            let unit_len = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-            let (unit, tail) = tail.split_at(unit_len);
-            let ms: u64 = match unit {
-                "ms" => 1,
-                "s" => 1_000,
-                "m" => 60_000,
-                "h" => 3_600_000,
-                "d" => 86_400_000,
-                _ => return Err(wrong()),
-            };
-            // Largest unit first, each once: `5m1h` is more likely a slip than a wish.
-            if ms >= smallest {
-                return Err(wrong());
-            }
-            smallest = ms;
-            let number: u64 = number.parse().map_err(|_| wrong())?;
-            let part = Duration::from_millis(number.checked_mul(ms).ok_or_else(wrong)?);
-            sum = sum.checked_add(part).ok_or_else(wrong)?;
-            rest = tail;
+    /// The one name under which everything about this service is kept: `name`, or `namespace/name`.
+    pub fn key(&self) -> String {
+        match self.namespace() {
+            Some(namespace) => format!("{namespace}/{}", self.name()),
+            None => self.name().to_owned(),
         }
-        if text.is_empty() { Err(wrong()) } else { Ok(sum) }
     }
 
-    /// The shortest form that [`parse`] reads back.
-    pub fn format(value: Duration) -> String {
-        let mut ms = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
-        if ms == 0 {
-            return "0s".to_owned();
+    /// Standalone: where Envoy serves it; empty in a mesh.
+    pub fn listen(&self) -> &str {
+        self.spec.listen.as_deref().unwrap_or_default()
+    }
+
+    /// Where requests reach it, for people: its address, or its Service.
+    pub fn serves(&self) -> String {
+        match (&self.spec.service, self.namespace()) {
+            (Some(service), Some(namespace)) => format!("{service}.{namespace}"),
+            (Some(service), None) => service.clone(),
+            (None, _) => self.listen().to_owned(),
         }
-        let mut text = String::new();
-        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
-            if ms >= size {
-                text.push_str(&format!("{}{unit}", ms / size));
-                ms %= size;
-            }
-        }
-        text
+    }
+
+    /// Mesh: the VirtualService whose routes are managed; none on one machine.
+    pub fn virtual_service(&self) -> Option<&str> {
+        self.spec.routing.virtual_service.as_deref().or(self.spec.service.as_deref())
     }
 }
 
-/// Shares as people write them: `5%`, `0.25%`.
-pub mod percent {
-    use hueshift_core::share::Bps;
-    use serde::{Deserialize, Deserializer, Serializer, de};
+// === impl Workload ===
 
-    /// Writes `5%`.
-    pub fn serialize<S: Serializer>(value: &Bps, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&value.to_string().replace(' ', ""))
-    }
-
-    /// Reads `5%`.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bps, D::Error> {
-        parse(&String::deserialize(from)?).map_err(de::Error::custom)
-    }
-
-    /// Reads a percentage with at most two decimals.
-    pub fn parse(text: &str) -> Result<Bps, String> {
-        let wrong = || {
-            format!(
-                "`{text}` is not a share; write a percentage from 0% to 100% with at most two decimals, such as 5% or 0.25%"
-            )
-        };
-        let number = text.strip_suffix('%').ok_or_else(wrong)?.trim_end();
-        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-        let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        if whole.is_empty()
-            || whole.len() > 3
-            || part.len() > 2
-            || !digits(whole)
-            || !digits(part)
-            || number.ends_with('.')
-        {
-            return Err(wrong());
+impl Workload {
+    /// A Deployment.
+    pub fn deployment(name: impl Into<String>) -> Workload {
+        Workload {
+            api_version: Workload::default_api_version(),
+            kind: Workload::default_kind(),
+            name: name.into(),
         }
-        let bps: u16 = format!("{whole}{part:0<2}").parse().map_err(|_| wrong())?;
-        Bps::new(bps).map_err(|_| wrong())
+    }
+
+    fn default_api_version() -> String {
+        "apps/v1".to_owned()
+    }
+
+    fn default_kind() -> String {
+        "Deployment".to_owned()
+    }
+}
+
+// === impl RoutingSpec ===
+
+impl RoutingSpec {
+    fn is_default(&self) -> bool {
+        *self == RoutingSpec::default()
     }
 }

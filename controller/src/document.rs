@@ -74,8 +74,17 @@ pub enum Writers {
     Others,
 }
 
+/// For which homes a document may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Homes {
+    /// One machine only.
+    Standalone,
+    /// Also a mesh.
+    Any,
+}
+
 /// All documents of a file, at least one.
-pub fn read(path: &Path) -> Result<Vec<BlueGreen>, DocumentError> {
+pub fn read(path: &Path, homes: Homes) -> Result<Vec<BlueGreen>, DocumentError> {
     let file = path.display().to_string();
     let unreadable = |source| DocumentError::Unreadable { file: file.clone(), source };
     let mut open = std::fs::File::open(path).map_err(unreadable)?;
@@ -87,12 +96,17 @@ pub fn read(path: &Path) -> Result<Vec<BlueGreen>, DocumentError> {
     let mut bytes = Vec::new();
     // One byte more than allowed is enough to know that it is too large, even where it never ends.
     open.by_ref().take(tree::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    parse(&file, &bytes, writers)
+    parse(&file, &bytes, writers, homes)
 }
 
 /// All documents of a text, at least one; `file` is its name in errors.
-pub fn parse(file: &str, bytes: &[u8], writers: Writers) -> Result<Vec<BlueGreen>, DocumentError> {
-    documents(bytes, writers).map_err(|mut problems| {
+pub fn parse(
+    file: &str,
+    bytes: &[u8],
+    writers: Writers,
+    homes: Homes,
+) -> Result<Vec<BlueGreen>, DocumentError> {
+    documents(bytes, writers, homes).map_err(|mut problems| {
         problems.sort_by_key(|problem| (problem.at.line, problem.at.column));
         DocumentError::Wrong { file: file.to_owned(), problems }
     })
@@ -104,7 +118,7 @@ pub fn write(documents: &[BlueGreen]) -> Result<String, serde_saphyr::ser_error:
     Ok(texts?.join("---\n"))
 }
 
-fn documents(bytes: &[u8], writers: Writers) -> Result<Vec<BlueGreen>, Vec<Problem>> {
+fn documents(bytes: &[u8], writers: Writers, homes: Homes) -> Result<Vec<BlueGreen>, Vec<Problem>> {
     let text = text(bytes).map_err(|problem| vec![problem])?;
     let trees = tree::parse(text).map_err(|problem| vec![problem])?;
     if trees.is_empty() {
@@ -118,6 +132,13 @@ fn documents(bytes: &[u8], writers: Writers) -> Result<Vec<BlueGreen>, Vec<Probl
     for root in &trees {
         let Some(document) = schema::blue_green(root, &mut problems) else { continue };
         let mut notes = checks::errors(&document);
+        if homes == Homes::Standalone && document.spec.service.is_some() {
+            notes = vec![note(
+                "spec.service",
+                "is for a mesh, where `hueshift controller` serves it; this is one machine",
+                "apply it with kubectl, or write `listen: 127.0.0.1:8080` and endpoints instead",
+            )];
+        }
         if writers == Writers::Others {
             notes.extend(untrusted_commands(&document));
         }

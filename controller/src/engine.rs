@@ -214,7 +214,7 @@ impl<O: Observe> Engine<O> {
 
     fn take_seen(&mut self, seen: Seen) {
         for document in seen.services.iter() {
-            let name = &document.metadata.name;
+            let name = &document.key();
             if let Some(service) = self.services.iter_mut().find(|service| service.name == *name) {
                 service.document = document.clone();
                 service.endpoints = seen.endpoints.get(name).copied().unwrap_or_default();

@@ -194,7 +194,7 @@ fn seconds(s: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::{Writers, parse};
+    use crate::document::{Homes, Writers, parse};
 
     fn document(steps: &str) -> BlueGreen {
         let text = format!(
@@ -202,7 +202,7 @@ mod tests {
              colors:\n    blue: {{endpoints: [127.0.0.1:2], revision: v1}}\n    green: {{endpoints: [127.0.0.1:3], revision: v2}}\n  \
              release: {steps}\n"
         );
-        parse("f", text.as_bytes(), Writers::Owner).unwrap().remove(0)
+        parse("f", text.as_bytes(), Writers::Owner, Homes::Any).unwrap().remove(0)
     }
 
     fn traffic(requests_per_second: f64, error_rate: f64) -> Traffic {

@@ -211,7 +211,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 async fn serve(args: UpArgs) -> Result<(), UpError> {
-    let services = document::read(&args.file)?;
+    let services = document::read(&args.file, document::Homes::Standalone)?;
     let envoy = find_envoy(args.envoy.as_deref())?;
     let module = find_filter(args.filter.as_deref())?;
     let root = args.state.clone().unwrap_or_else(|| beside(&args.file));
@@ -251,9 +251,7 @@ async fn serve(args: UpArgs) -> Result<(), UpError> {
         }
     };
     let engine = Engine::new(window, Arc::new(store), identity, recorder, to_engine.clone(), |document| {
-        remembered
-            .remove(&document.metadata.name)
-            .unwrap_or((Remembered::default(), ServiceId::from_bytes([0; 8])))
+        remembered.remove(document.name()).unwrap_or((Remembered::default(), ServiceId::from_bytes([0; 8])))
     });
     let reports = listen(&layout.report_socket(), ingest::router(to_engine.clone()))?;
     let control = listen(&layout.control_socket(), control::server::router(to_engine.clone()))?;
@@ -263,7 +261,7 @@ async fn serve(args: UpArgs) -> Result<(), UpError> {
         move || lookout.run(&stop)
     });
     for service in &services {
-        println!("{}: serving on http://{}", service.metadata.name, service.spec.listen);
+        println!("{}: serving on http://{}", service.name(), service.listen());
     }
     let stopper = tokio::spawn(stop_when_told(to_engine));
     engine.run(inputs).await;
@@ -305,7 +303,7 @@ fn remember(store: &Store, services: &[BlueGreen], now: u64) -> Result<All, UpEr
     services
         .iter()
         .map(|service| {
-            let name = service.metadata.name.clone();
+            let name = service.name().to_owned();
             let known = store.remember(service, now).and_then(|known| Ok((known, store::fresh_id()?)));
             let known = known.map_err(|source| UpError::File { path: name.clone().into(), source })?;
             Ok((name, known))
@@ -384,7 +382,7 @@ fn find_filter(given: Option<&Path>) -> Result<PathBuf, UpError> {
 /// Asked before Envoy is started: its own message would end up in its log only.
 fn addresses_are_free(services: &[BlueGreen]) -> Result<(), UpError> {
     for service in services {
-        let (service, address) = (service.metadata.name.clone(), service.spec.listen.clone());
+        let (service, address) = (service.name().to_owned(), service.listen().to_owned());
         match std::net::TcpListener::bind(&address) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -37,7 +37,7 @@ spec:
 
 fn services(green: &str) -> Vec<BlueGreen> {
     let text = DOCUMENT.replace("9002'], revision: v1", &format!("9002'], revision: {green}"));
-    document::parse("test", text.as_bytes(), document::Writers::Owner).unwrap()
+    document::parse("test", text.as_bytes(), document::Writers::Owner, document::Homes::Standalone).unwrap()
 }
 
 /// What survives the controller: the disk.

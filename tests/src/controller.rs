@@ -8,8 +8,8 @@ use crate::process::{self, Process};
 use crate::workplace::Workplace;
 use crate::{ports, programs};
 use hueshift::api::{
-    API_VERSION, AnalysisSpec, BlueGreen, ColorSpec, KeySpec, Metadata, ReleaseSpec, SessionSpec, SoakSpec,
-    Spec, StepSpec,
+    AnalysisSpec, BlueGreen, ColorSpec, KeySpec, ReleaseSpec, RoutingSpec, SessionSpec, SoakSpec, Spec,
+    StepSpec,
 };
 use hueshift::control::{Client, Command as Order, Request};
 use hueshift::view::{Phase, ReleaseRecord, ServiceView, View};
@@ -39,16 +39,16 @@ pub fn document(name: &str, endpoints: PerColor<SocketAddr>, steps: &[u16]) -> B
     let color = |address: SocketAddr, revision: &str| ColorSpec {
         endpoints: vec![address.to_string()],
         revision: revision.to_owned(),
-        command: Vec::new(),
+        ..ColorSpec::default()
     };
     let step = |percent: &u16| StepSpec { share: share(*percent), min_time: Duration::ZERO, min_requests: 0 };
-    BlueGreen {
-        api_version: API_VERSION.to_owned(),
-        kind: "BlueGreen".to_owned(),
-        metadata: Metadata { name: name.to_owned() },
-        spec: Spec {
-            listen: ports::free::<1>()[0].to_string(),
+    BlueGreen::new(
+        name,
+        Spec {
+            listen: Some(ports::free::<1>()[0].to_string()),
+            service: None,
             colors: PerColor { blue: color(endpoints.blue, "b1"), green: color(endpoints.green, "g1") },
+            routing: RoutingSpec::default(),
             session: SessionSpec {
                 keys: vec![KeySpec::Header("x-session-id".to_owned())],
                 ..Default::default()
@@ -61,7 +61,7 @@ pub fn document(name: &str, endpoints: PerColor<SocketAddr>, steps: &[u16]) -> B
             },
             analysis: AnalysisSpec::default(),
         },
-    }
+    )
 }
 
 /// A share in whole percent.
@@ -112,7 +112,7 @@ impl Home {
         })
         .await;
         for document in self.documents.clone() {
-            let listen: SocketAddr = document.spec.listen.parse().expect("an address");
+            let listen: SocketAddr = document.listen().parse().expect("an address");
             wait_for("Envoy to serve", patience, async || {
                 self.process.as_mut().expect("started").assert_running();
                 let (status, _) = crate::http::ask_address(listen, "GET", "/v1/quote", "").await.ok()?;
@@ -190,7 +190,7 @@ impl Home {
     /// Names another revision for a color: on the standby this starts a release.
     pub fn set_revision(&mut self, service: &str, color: Color, revision: &str) {
         self.edit(|documents| {
-            let document = documents.iter_mut().find(|document| document.metadata.name == service);
+            let document = documents.iter_mut().find(|document| document.name() == service);
             document.expect("a service of the document").spec.colors.get_mut(color).revision =
                 revision.to_owned();
         });
@@ -243,8 +243,8 @@ impl Home {
 
     /// Where a service is served.
     pub fn listen(&self, service: &str) -> SocketAddr {
-        let document = self.documents.iter().find(|document| document.metadata.name == service);
-        document.expect("a service of the document").spec.listen.parse().expect("an address")
+        let document = self.documents.iter().find(|document| document.name() == service);
+        document.expect("a service of the document").listen().parse().expect("an address")
     }
 
     /// Leaves everything running and forgets it; says what to stop.

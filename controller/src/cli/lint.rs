@@ -8,7 +8,7 @@ use super::screen::{Ink, Screen, columns};
 use super::{At, Done, Failure, say};
 use crate::api::{Advance, BlueGreen};
 use crate::control::Client;
-use crate::document::{advice, read};
+use crate::document::{Homes, advice, read};
 use crate::ramp::{StepForecast, Traffic, forecast};
 use crate::text::visible;
 use crate::view::{ServiceView, percent};
@@ -34,7 +34,7 @@ pub(super) struct LintArgs {
 }
 
 pub(super) async fn run(args: LintArgs) -> Done {
-    let documents = read(&args.file).map_err(|error| Failure::document(&error))?;
+    let documents = read(&args.file, Homes::Any).map_err(|error| Failure::document(&error))?;
     let screen = Screen::of_stdout();
     let seen = Client::new(&args.at.state).status().await.map(|view| view.services).unwrap_or_default();
     let mut out = format!("{}: valid\n", visible(&args.file.display().to_string()));
@@ -45,7 +45,7 @@ pub(super) async fn run(args: LintArgs) -> Done {
 }
 
 fn traffic(args: &LintArgs, document: &BlueGreen, seen: &[ServiceView]) -> Option<Traffic> {
-    let service = seen.iter().find(|service| service.name == document.metadata.name);
+    let service = seen.iter().find(|service| service.name == document.key());
     let observed = service
         .map(|service| service.colors.blue.rate + service.colors.green.rate)
         .filter(|rate| *rate > 0.0);
@@ -59,7 +59,7 @@ fn traffic(args: &LintArgs, document: &BlueGreen, seen: &[ServiceView]) -> Optio
 }
 
 fn render(document: &BlueGreen, traffic: Option<Traffic>, screen: &Screen) -> String {
-    let mut out = format!("\n{}\n", screen.ink(Ink::Bold, visible(&document.metadata.name)));
+    let mut out = format!("\n{}\n", screen.ink(Ink::Bold, visible(&document.key())));
     for note in advice(document) {
         out += &screen.paragraph("  note  ", &format!("{} {}; {}", note.field, note.what, note.remedy));
     }

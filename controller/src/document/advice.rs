@@ -24,7 +24,8 @@ pub fn advice(document: &BlueGreen) -> Vec<Note> {
             );
         }
     }
-    if spec.colors.blue.revision == spec.colors.green.revision {
+    // Without a revision of its own a color has that of its workload, which is not known here.
+    if spec.colors.blue.revision == spec.colors.green.revision && !spec.colors.blue.revision.is_empty() {
         out.add(
             "spec.colors",
             format!("both run `{}`: there is nothing to release", spec.colors.blue.revision),

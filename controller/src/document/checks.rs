@@ -3,8 +3,12 @@
 //! Works on the types, not on YAML, and names fields by path; so it fits any home that has the same types.
 //! What is allowed, but perhaps not meant, is `advice`'s business.
 
+mod mesh;
+
 use super::{Note, Notes, note};
-use crate::api::{AnalysisSpec, BlueGreen, ColorSpec, KeySpec, ReleaseSpec, SessionMode, SessionSpec};
+use crate::api::{
+    AnalysisSpec, BlueGreen, ColorSpec, KeySpec, ReleaseSpec, RoutingSpec, SessionMode, SessionSpec,
+};
 use hueshift_core::color::Color;
 use hueshift_core::share::Bps;
 use std::collections::BTreeMap;
@@ -23,12 +27,16 @@ const MAX_KEY_NAME: usize = 64;
 /// What is wrong with one document.
 pub(super) fn errors(document: &BlueGreen) -> Vec<Note> {
     let mut out = Notes::default();
-    name(&document.metadata.name, &mut out);
+    name(document.name(), &mut out);
     let spec = &document.spec;
-    let listen = address("spec.listen", &spec.listen, Role::Listen, &mut out);
-    let mut taken: BTreeMap<SocketAddr, String> = BTreeMap::new();
-    for color in Color::BOTH {
-        one_color(color, spec.colors.get(color), listen, &mut taken, &mut out);
+    match (&spec.listen, &spec.service) {
+        (Some(_), Some(_)) => out.add(
+            "spec.service",
+            "and spec.listen are both set, but a document is for one home",
+            "keep `listen` for one machine, or `service` for a mesh",
+        ),
+        (None, Some(service)) => mesh::errors(document, service, &mut out),
+        (listen, None) => standalone(document, listen.as_deref().unwrap_or_default(), &mut out),
     }
     session(&spec.session, &mut out);
     release(&spec.release, &mut out);
@@ -36,22 +44,37 @@ pub(super) fn errors(document: &BlueGreen) -> Vec<Note> {
     out.0
 }
 
+/// What only a document for one machine can have wrong.
+fn standalone(document: &BlueGreen, listen: &str, out: &mut Notes) {
+    let spec = &document.spec;
+    if document.namespace().is_some() {
+        out.add("metadata.namespace", "is a cluster's, but spec.listen is for one machine", "leave it out");
+    }
+    let listen = address("spec.listen", listen, Role::Listen, out);
+    let mut taken: BTreeMap<SocketAddr, String> = BTreeMap::new();
+    for color in Color::BOTH {
+        one_color(color, spec.colors.get(color), listen, &mut taken, out);
+    }
+    if spec.routing != RoutingSpec::default() {
+        out.add("spec.routing", "is a cluster's, but spec.listen is for one machine", "leave it out");
+    }
+}
+
 /// What is wrong between documents of one file: (index of the document, what).
 pub(super) fn errors_between(documents: &[BlueGreen]) -> Vec<(usize, Note)> {
     let mut out = Vec::new();
     for (index, document) in documents.iter().enumerate() {
         for earlier in documents.iter().take(index) {
-            let name = &document.metadata.name;
-            if *name == earlier.metadata.name {
-                let what = format!("`{name}` is the name of an earlier document of this file");
+            if document.key() == earlier.key() {
+                let what = format!("`{}` is the name of an earlier document of this file", document.name());
                 out.push((index, note("metadata.name", what, "give each service its own name")));
             }
-            let parse = |d: &BlueGreen| d.spec.listen.parse::<SocketAddr>().ok();
+            let parse = |d: &BlueGreen| d.listen().parse::<SocketAddr>().ok();
             if let (Some(mine), Some(theirs)) = (parse(document), parse(earlier))
                 && mine.port() == theirs.port()
                 && (mine.ip() == theirs.ip() || mine.ip().is_unspecified() || theirs.ip().is_unspecified())
             {
-                let what = format!("`{mine}` is taken by `{}` in this file", earlier.metadata.name);
+                let what = format!("`{mine}` is taken by `{}` in this file", earlier.name());
                 out.push((index, note("spec.listen", what, "give each service its own port")));
             }
         }
@@ -60,16 +83,21 @@ pub(super) fn errors_between(documents: &[BlueGreen]) -> Vec<(usize, Note)> {
 }
 
 fn name(name: &str, out: &mut Notes) {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let edge = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
-    let bytes = name.as_bytes();
-    if bytes.len() > 63 || !bytes.iter().all(|b| inner(*b)) || !edge(bytes.first()) || !edge(bytes.last()) {
+    if !is_label(name) {
         out.add(
             "metadata.name",
             format!("`{name}` is not a service name"),
             "write 1 to 63 lowercase letters, digits or dashes, such as price-model",
         );
     }
+}
+
+/// Whether this is a DNS-1123 label.
+fn is_label(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let edge = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
+    let bytes = name.as_bytes();
+    bytes.len() <= 63 && bytes.iter().all(|b| inner(*b)) && edge(bytes.first()) && edge(bytes.last())
 }
 
 enum Role {
@@ -141,18 +169,33 @@ fn one_color(
     let field = format!("{at}.revision");
     if spec.revision.trim().is_empty() {
         out.add(field, "is empty", "name what runs there, such as v1 or a commit");
-    } else if spec.revision.chars().count() > 128 || spec.revision.chars().any(char::is_control) {
-        out.add(
-            field,
-            "is longer than 128 characters or holds control characters",
-            "write a short name, such as v1 or a commit",
-        );
+    } else {
+        revision(field, &spec.revision, out);
+    }
+    for (field, given) in [("workload", spec.workload.is_some()), ("labels", !spec.labels.is_empty())] {
+        if given {
+            out.add(
+                format!("{at}.{field}"),
+                "is a cluster's, but spec.listen is for one machine",
+                "leave it out; spec.colors.*.endpoints says where the servers are",
+            );
+        }
     }
     if spec.command.first().is_some_and(|program| program.is_empty()) {
         out.add(format!("{at}.command[0]"), "is empty", "name the program to start");
     }
     if spec.command.iter().any(|word| word.contains('\0')) {
         out.add(format!("{at}.command"), "holds a NUL character, which no program can be given", "remove it");
+    }
+}
+
+fn revision(field: String, revision: &str, out: &mut Notes) {
+    if revision.chars().count() > 128 || revision.chars().any(char::is_control) {
+        out.add(
+            field,
+            "is longer than 128 characters or holds control characters",
+            "write a short name, such as v1 or a commit",
+        );
     }
 }
 

@@ -7,12 +7,22 @@
 use super::fields::{Fields, Problems, count, list, number, quantity, tell, text, truth, word};
 use super::tree::{Node, Value};
 use crate::api::{
-    API_VERSION, Advance, AnalysisSpec, BlueGreen, ColorSpec, FuseSpec, KIND, KeySpec, Metadata,
-    OnInconclusive, ReleaseSpec, SessionMode, SessionSpec, SoakSpec, Spec, StepSpec, human_duration, percent,
+    API_VERSION, Advance, AnalysisSpec, BlueGreen, ColorSpec, FuseSpec, KIND, KeySpec, OnInconclusive,
+    ReleaseSpec, RoutingSpec, SessionMode, SessionSpec, SoakSpec, Spec, StepSpec, Workload, human_duration,
+    percent,
 };
 use hueshift_core::color::PerColor;
 use hueshift_core::share::Bps;
+use kube::api::ObjectMeta;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// The home that a document is for: it decides what a color needs.
+#[derive(Clone, Copy)]
+enum Home {
+    Standalone,
+    Mesh,
+}
 
 /// A whole document.
 pub(super) fn blue_green(root: &Node, out: &mut Problems) -> Option<BlueGreen> {
@@ -21,47 +31,131 @@ pub(super) fn blue_green(root: &Node, out: &mut Problems) -> Option<BlueGreen> {
         fields.required("apiVersion", API_VERSION, |n, p, out| exactly(n, p, API_VERSION, out), out);
     let kind = fields.required("kind", KIND, |n, p, out| exactly(n, p, KIND, out), out);
     // A document of another kind gets that one error, not a hundred about its fields.
-    let (api_version, kind) = (api_version?, kind?);
+    let (_, _) = (api_version?, kind?);
     let metadata = fields.required("metadata", "{name: my-model}", metadata, out);
     let spec = fields.required("spec", "{…}", spec, out);
     fields.no_others(out);
-    Some(BlueGreen { api_version, kind, metadata: metadata?, spec: spec? })
+    Some(BlueGreen { metadata: metadata?, spec: spec?, status: None })
 }
 
-fn metadata(node: &Node, path: &str, out: &mut Problems) -> Option<Metadata> {
+/// Labels and annotations are a cluster's; on one machine they mean nothing and do no harm.
+fn metadata(node: &Node, path: &str, out: &mut Problems) -> Option<ObjectMeta> {
     let mut fields = Fields::of(node, path, out)?;
     let name = fields.required("name", "my-model", text, out);
+    let namespace = fields.optional("namespace", None, |n, p, out| text(n, p, out).map(Some), out);
+    let labels = fields.optional("labels", BTreeMap::new(), pairs, out);
+    let annotations = fields.optional("annotations", BTreeMap::new(), pairs, out);
     fields.no_others(out);
-    Some(Metadata { name: name? })
+    let some = |pairs: BTreeMap<String, String>| (!pairs.is_empty()).then_some(pairs);
+    Some(ObjectMeta {
+        name: Some(name?),
+        namespace: namespace?,
+        labels: some(labels?),
+        annotations: some(annotations?),
+        ..ObjectMeta::default()
+    })
 }
 
 fn spec(node: &Node, path: &str, out: &mut Problems) -> Option<Spec> {
     let mut fields = Fields::of(node, path, out)?;
-    let listen = fields.required("listen", "127.0.0.1:8080", text, out);
-    let colors = fields.required("colors", "{blue: …, green: …}", colors, out);
+    let listen = fields.optional("listen", None, |n, p, out| text(n, p, out).map(Some), out);
+    let service = fields.optional("service", None, |n, p, out| text(n, p, out).map(Some), out);
+    // Which home it is for decides what a color needs; with neither or both the one machine's rules are told.
+    let home = match (&listen, &service) {
+        (Some(None), Some(Some(_))) => Home::Mesh,
+        _ => Home::Standalone,
+    };
+    let colors = fields.required("colors", "{blue: …, green: …}", |n, p, out| colors(n, p, home, out), out);
+    let routing = fields.optional("routing", RoutingSpec::default(), routing, out);
     let session = fields.optional("session", SessionSpec::default(), session, out);
     let release = fields.optional("release", ReleaseSpec::default(), release, out);
     let analysis = fields.optional("analysis", AnalysisSpec::default(), analysis, out);
     fields.no_others(out);
-    Some(Spec { listen: listen?, colors: colors?, session: session?, release: release?, analysis: analysis? })
+    if let (Some(None), Some(None)) = (&listen, &service) {
+        tell(
+            out,
+            node.at,
+            &format!("{path}.listen"),
+            "is missing",
+            "add `listen: 127.0.0.1:8080` (one machine) or `service: my-model` (a mesh)",
+        );
+        return None;
+    }
+    Some(Spec {
+        listen: listen?,
+        service: service?,
+        colors: colors?,
+        routing: routing?,
+        session: session?,
+        release: release?,
+        analysis: analysis?,
+    })
 }
 
-fn colors(node: &Node, path: &str, out: &mut Problems) -> Option<PerColor<ColorSpec>> {
+fn colors(node: &Node, path: &str, home: Home, out: &mut Problems) -> Option<PerColor<ColorSpec>> {
     let mut fields = Fields::of(node, path, out)?;
-    let example = "{endpoints: [\"127.0.0.1:9001\"], revision: v1}";
-    let blue = fields.required("blue", example, color, out);
-    let green = fields.required("green", example, color, out);
+    let example = match home {
+        Home::Standalone => "{endpoints: [\"127.0.0.1:9001\"], revision: v1}",
+        Home::Mesh => "{workload: {name: my-model-blue}}",
+    };
+    let mut read = |name, out: &mut Problems| {
+        fields.required(name, example, |n: &Node, p: &str, out: &mut Problems| color(n, p, home, out), out)
+    };
+    let (blue, green) = (read("blue", out), read("green", out));
     fields.no_others(out);
     Some(PerColor { blue: blue?, green: green? })
 }
 
-fn color(node: &Node, path: &str, out: &mut Problems) -> Option<ColorSpec> {
+fn color(node: &Node, path: &str, home: Home, out: &mut Problems) -> Option<ColorSpec> {
     let mut fields = Fields::of(node, path, out)?;
-    let endpoints = fields.required("endpoints", "[\"127.0.0.1:9001\"]", texts, out);
-    let revision = fields.required("revision", "v1", text, out);
+    let (endpoints, revision, workload);
+    match home {
+        Home::Standalone => {
+            endpoints = fields.required("endpoints", "[\"127.0.0.1:9001\"]", texts, out);
+            revision = fields.required("revision", "v1", text, out);
+            workload =
+                fields.optional("workload", None, |n, p, out| self::workload(n, p, out).map(Some), out);
+        }
+        Home::Mesh => {
+            endpoints = fields.optional("endpoints", Vec::new(), texts, out);
+            revision = fields.optional("revision", String::new(), text, out);
+            workload = fields.required("workload", "{name: my-model-blue}", self::workload, out).map(Some);
+        }
+    }
     let command = fields.optional("command", Vec::new(), texts, out);
+    let labels = fields.optional("labels", BTreeMap::new(), pairs, out);
     fields.no_others(out);
-    Some(ColorSpec { endpoints: endpoints?, revision: revision?, command: command? })
+    Some(ColorSpec {
+        endpoints: endpoints?,
+        revision: revision?,
+        command: command?,
+        workload: workload?,
+        labels: labels?,
+    })
+}
+
+fn workload(node: &Node, path: &str, out: &mut Problems) -> Option<Workload> {
+    let mut fields = Fields::of(node, path, out)?;
+    let default = Workload::deployment("");
+    let api_version = fields.optional("apiVersion", default.api_version, text, out);
+    let kind = fields.optional("kind", default.kind, text, out);
+    let name = fields.required("name", "my-model-blue", text, out);
+    fields.no_others(out);
+    Some(Workload { api_version: api_version?, kind: kind?, name: name? })
+}
+
+fn routing(node: &Node, path: &str, out: &mut Problems) -> Option<RoutingSpec> {
+    let mut fields = Fields::of(node, path, out)?;
+    let optional_text = |n: &Node, p: &str, out: &mut Problems| text(n, p, out).map(Some);
+    let virtual_service = fields.optional("virtualService", None, optional_text, out);
+    let routes = fields.optional("routes", Vec::new(), texts, out);
+    let destination_rule = fields.optional("destinationRule", None, optional_text, out);
+    fields.no_others(out);
+    Some(RoutingSpec {
+        virtual_service: virtual_service?,
+        routes: routes?,
+        destination_rule: destination_rule?,
+    })
 }
 
 fn session(node: &Node, path: &str, out: &mut Problems) -> Option<SessionSpec> {
@@ -188,6 +282,25 @@ fn exactly(node: &Node, path: &str, wanted: &str, out: &mut Problems) -> Option<
 
 fn texts(node: &Node, path: &str, out: &mut Problems) -> Option<Vec<String>> {
     list(node, path, text, out)
+}
+
+/// A mapping of texts to texts, such as labels.
+fn pairs(node: &Node, path: &str, out: &mut Problems) -> Option<BTreeMap<String, String>> {
+    let Value::Map(entries) = &node.value else {
+        tell(
+            out,
+            node.at,
+            path,
+            format!("a mapping is wanted here, not {}", node.value.name()),
+            "write `name: value` lines, indented under it",
+        );
+        return None;
+    };
+    let read: Vec<Option<(String, String)>> = entries
+        .iter()
+        .map(|(key, _, value)| Some((key.clone(), text(value, &format!("{path}.{key}"), out)?)))
+        .collect();
+    read.into_iter().collect()
 }
 
 fn share(node: &Node, path: &str, out: &mut Problems) -> Option<Bps> {

@@ -83,7 +83,9 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     (
         "  listen: 127.0.0.1:8080\n",
         "",
-        &["f.yaml:6:3: spec.listen: is missing; add `listen: 127.0.0.1:8080`"],
+        &[
+            "f.yaml:6:3: spec.listen: is missing; add `listen: 127.0.0.1:8080` (one machine) or `service: my-model` (a mesh)",
+        ],
     ),
     (
         "advance: certified",
@@ -99,7 +101,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "    revision: v1\n",
         "    revision: v1\n      replicas: 3\n",
         &[
-            "f.yaml:11:7: spec.colors.blue.replicas: is not a known field; known here: endpoints, revision, command",
+            "f.yaml:11:7: spec.colors.blue.replicas: is not a known field; known here: endpoints, revision, workload, command, labels",
         ],
     ),
     (
@@ -457,7 +459,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
 ];
 
 fn sentences(bytes: &[u8], writers: Writers) -> Vec<String> {
-    match parse("f.yaml", bytes, writers) {
+    match parse("f.yaml", bytes, writers, Homes::Standalone) {
         Ok(_) => Vec::new(),
         Err(error) => error.to_string().lines().map(str::to_owned).collect(),
     }
@@ -466,7 +468,7 @@ fn sentences(bytes: &[u8], writers: Writers) -> Vec<String> {
 #[test]
 fn the_good_document_is_good() {
     assert_eq!(sentences(GOOD.as_bytes(), Writers::Owner), Vec::<String>::new());
-    let documents = parse("f.yaml", GOOD.as_bytes(), Writers::Owner).unwrap();
+    let documents = parse("f.yaml", GOOD.as_bytes(), Writers::Owner, Homes::Standalone).unwrap();
     let [document] = documents.as_slice() else { panic!("one document") };
     assert_eq!(document.spec.session.keys[1], KeySpec::Cookie("sid".into()));
     assert_eq!(document.spec.release.soak.time, Duration::from_secs(300));
@@ -490,7 +492,7 @@ fn every_wrong_document_gets_its_sentences() {
 #[test]
 fn only_name_listen_and_colors_must_be_said() {
     let short = GOOD.split("  session:").next().unwrap();
-    let documents = parse("f.yaml", short.as_bytes(), Writers::Owner).unwrap();
+    let documents = parse("f.yaml", short.as_bytes(), Writers::Owner, Homes::Standalone).unwrap();
     assert_eq!(documents[0].spec.release, ReleaseSpec::default());
 }
 
@@ -568,7 +570,7 @@ fn a_hostile_document_cannot_steer_the_terminal() {
 
 #[test]
 fn an_endless_or_missing_file_is_an_error_and_not_a_hang() {
-    let told = |path: &str| read(Path::new(path)).unwrap_err().to_string();
+    let told = |path: &str| read(Path::new(path), Homes::Standalone).unwrap_err().to_string();
     assert_eq!(
         told("/dev/zero"),
         "/dev/zero:1:1: the file is larger than 1 MiB; give `hueshift` the configuration, not data"
@@ -586,7 +588,7 @@ fn advice_names_what_is_probably_not_meant() {
         .replace("advance: certified", "advance: unsuspicious")
         .replace("onInconclusive: hold", "onInconclusive: promote")
         .replace("enabled: true", "enabled: false");
-    let documents = parse("f.yaml", text.as_bytes(), Writers::Owner).unwrap();
+    let documents = parse("f.yaml", text.as_bytes(), Writers::Owner, Homes::Standalone).unwrap();
     let fields: Vec<String> = advice(&documents[0]).into_iter().map(|note| note.field).collect();
     assert_eq!(
         fields,
@@ -599,7 +601,7 @@ fn advice_names_what_is_probably_not_meant() {
             "spec.analysis.fuse.enabled",
         ]
     );
-    let good = parse("f.yaml", GOOD.as_bytes(), Writers::Owner).unwrap();
+    let good = parse("f.yaml", GOOD.as_bytes(), Writers::Owner, Homes::Standalone).unwrap();
     assert_eq!(advice(&good[0]), []);
 }
 
@@ -615,10 +617,10 @@ prop_compose! {
         rates in (0.000_1f64..0.1, 0.000_1f64..0.2, 1.0f64..10.0, 0.01f64..0.49, 5.0f64..60.0),
         flags in (any::<bool>(), any::<bool>()),
     ) -> BlueGreen {
-        let mut document = parse("f.yaml", GOOD.as_bytes(), Writers::Owner).unwrap().remove(0);
-        document.metadata.name = name;
+        let mut document = parse("f.yaml", GOOD.as_bytes(), Writers::Owner, Homes::Standalone).unwrap().remove(0);
+        document.metadata.name = Some(name);
         let spec = &mut document.spec;
-        spec.listen = format!("[::1]:{}", ports.0);
+        spec.listen = Some(format!("[::1]:{}", ports.0));
         spec.colors.blue.endpoints = vec![format!("10.0.0.1:{}", ports.1)];
         spec.colors.green.endpoints = vec![format!("[fe80::1]:{}", ports.2), format!("10.0.0.2:{}", ports.2)];
         spec.colors.blue.revision = revisions.0;
@@ -642,7 +644,7 @@ proptest! {
     #[test]
     fn writing_and_reading_back_is_identity(document in any_document()) {
         let text = write(std::slice::from_ref(&document)).unwrap();
-        let read = parse("f.yaml", text.as_bytes(), Writers::Owner);
+        let read = parse("f.yaml", text.as_bytes(), Writers::Owner, Homes::Standalone);
         prop_assert!(read.is_ok(), "{}\n{text}", read.unwrap_err());
         prop_assert_eq!(read.unwrap(), vec![document]);
     }

@@ -114,7 +114,7 @@ impl Service {
             .filter(|(route, exact)| *exact || *route != state.route())
             .map(|(route, _)| route);
         Service {
-            name: document.metadata.name.clone(),
+            name: document.key(),
             document,
             state,
             written,

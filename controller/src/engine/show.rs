@@ -202,7 +202,7 @@ fn service_view(service: &Service, clock: Clock) -> ServiceView {
     let recent = service.recent(clock.now_ms);
     ServiceView {
         name: service.name.clone(),
-        listen: service.document.spec.listen.clone(),
+        listen: service.document.serves(),
         live: state.live,
         phase: phase_view(state.phase),
         phase_since_ms: clock.wall(state.entered_ms),

@@ -164,8 +164,8 @@ impl Lookout {
         let allowed = self.restartable.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for service in self.services.iter() {
             for color in Color::BOTH {
-                let name = &service.metadata.name;
-                let Some(keeper) = self.colors.get_mut(&(name.clone(), color)) else { continue };
+                let name = service.name();
+                let Some(keeper) = self.colors.get_mut(&(name.to_owned(), color)) else { continue };
                 let wished = programs::color(&self.layout, &self.file, service, color);
                 if let Some(wished) = wished
                     && allowed.get(name) == Some(&color)
@@ -189,7 +189,7 @@ impl Lookout {
             return;
         }
         self.stamp = stamp;
-        match document::read(&self.file) {
+        match document::read(&self.file, document::Homes::Standalone) {
             Ok(services) => self.take_document(services),
             Err(error) => {
                 let text = format!(
@@ -203,7 +203,7 @@ impl Lookout {
 
     fn take_document(&mut self, services: Vec<BlueGreen>) {
         let names = |services: &[BlueGreen]| -> Vec<String> {
-            services.iter().map(|service| service.metadata.name.clone()).collect()
+            services.iter().map(|service| service.name().to_owned()).collect()
         };
         if names(&services) != names(&self.services) {
             let text = "the document's list of services changed; that needs a new `hueshift up`, the last good one stays in force";
@@ -237,7 +237,7 @@ impl Lookout {
     fn adopt_colors(&mut self) {
         for service in self.services.clone().iter() {
             for color in Color::BOTH {
-                let key = (service.metadata.name.clone(), color);
+                let key = (service.name().to_owned(), color);
                 let Some(mut program) = programs::color(&self.layout, &self.file, service, color) else {
                     self.colors.remove(&key);
                     continue;
@@ -255,7 +255,7 @@ impl Lookout {
 
     fn publish(&self) {
         let endpoints = self.services.iter().map(|service| {
-            let name = service.metadata.name.clone();
+            let name = service.name().to_owned();
             let colors = PerColor::from_fn(|color| self.endpoints(service, color));
             (name, colors)
         });
@@ -276,7 +276,7 @@ impl Lookout {
     fn endpoints(&self, service: &BlueGreen, color: Color) -> Endpoints {
         let spec = service.spec.colors.get(color);
         let up = spec.endpoints.iter().filter(|endpoint| accepts(endpoint)).count();
-        let keeper = self.colors.get(&(service.metadata.name.clone(), color));
+        let keeper = self.colors.get(&(service.name().to_owned(), color));
         Endpoints {
             listed: u32::try_from(spec.endpoints.len()).unwrap_or(u32::MAX),
             up: u32::try_from(up).unwrap_or(u32::MAX),

@@ -42,7 +42,7 @@ pub fn color(layout: &Layout, file: &Path, service: &BlueGreen, color: Color) ->
     if spec.command.is_empty() {
         return None;
     }
-    let name = format!("{}-{color}", service.metadata.name);
+    let name = format!("{}-{color}", service.name());
     let folder = std::path::absolute(file).ok().and_then(|file| file.parent().map(Path::to_owned));
     Some(Program {
         argv: spec.command.clone(),

@@ -46,7 +46,7 @@ impl Store {
 
     /// What an earlier process left of a service. `now` names files that are set aside.
     pub fn remember(&self, service: &BlueGreen, now: u64) -> io::Result<Remembered> {
-        let name = &service.metadata.name;
+        let name = service.name();
         let mut problems = Vec::new();
         let mut records: Vec<ReleaseRecord> = Vec::new();
         for path in record_files(&self.layout.history(name))? {

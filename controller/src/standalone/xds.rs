@@ -146,8 +146,8 @@ pub fn read_route(service: &str, bytes: &[u8]) -> Option<Route> {
 }
 
 fn listener(layout: &Layout, service: &BlueGreen) -> Option<Value> {
-    let name = &service.metadata.name;
-    let address: SocketAddr = service.spec.listen.parse().ok()?;
+    let name = service.name();
+    let address: SocketAddr = service.listen().parse().ok()?;
     Some(json!({
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": name,
@@ -184,7 +184,7 @@ fn listener(layout: &Layout, service: &BlueGreen) -> Option<Value> {
 }
 
 fn color_cluster(service: &BlueGreen, color: Color) -> Value {
-    let name = cluster_name(&service.metadata.name, color);
+    let name = cluster_name(service.name(), color);
     let endpoints: Vec<Value> = service
         .spec
         .colors

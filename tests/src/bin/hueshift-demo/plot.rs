@@ -131,7 +131,7 @@ impl Demo {
         }
         let names: Vec<&str> = self.services.iter().map(|service| service.name).collect();
         self.home.edit(|documents| {
-            for document in documents.iter_mut().filter(|d| names.contains(&d.metadata.name.as_str())) {
+            for document in documents.iter_mut().filter(|d| names.contains(&d.name())) {
                 document.spec.colors.get_mut(candidate).revision = revision.to_owned();
             }
         });

@@ -1,0 +1,43 @@
+//! `ReleasePolicy`: what a platform team asks of every release in some namespaces. `crate::policy` applies it.
+
+use super::{Advance, human_duration, percent};
+use hueshift_core::share::Bps;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::CustomResource;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Bounds; an absent one asks nothing. Of several policies the most restrictive bound holds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, CustomResource)]
+#[kube(
+    group = "hueshift.dev",
+    version = "v1alpha1",
+    kind = "ReleasePolicy",
+    plural = "releasepolicies",
+    shortname = "rp",
+    category = "hueshift",
+    derive = "PartialEq",
+    schema = "disabled",
+    doc = "What a platform team asks of every release in some namespaces."
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicySpec {
+    /// Labels of the namespaces that it binds; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+    /// Largest chance of a false rollback per release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_alpha: Option<f64>,
+    /// Largest rise of the candidate's share in one step, the cutover included.
+    #[serde(default, with = "percent::optional", skip_serializing_if = "Option::is_none")]
+    pub largest_step: Option<Bps>,
+    /// Smallest share that stays on the old color during the watch after cutover.
+    #[serde(default, with = "percent::optional", skip_serializing_if = "Option::is_none")]
+    pub min_holdback: Option<Bps>,
+    /// Shortest watch after cutover.
+    #[serde(default, with = "human_duration::optional", skip_serializing_if = "Option::is_none")]
+    pub min_soak: Option<Duration>,
+    /// The only way in which steps may advance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advance: Option<Advance>,
+}
