@@ -27,18 +27,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The API group of every object.
-pub const GROUP: &str = "hueshift.dev";
 /// `apiVersion` of every object.
 pub const API_VERSION: &str = "hueshift.dev/v1alpha1";
 /// `kind` of the only object that the standalone home reads.
 pub const KIND: &str = "BlueGreen";
-/// Label of namespaces that opt in, with the value `"true"`.
-pub const ENABLED_LABEL: &str = "hueshift.dev/enabled";
-/// Annotation of a `BlueGreen` that carries a person's [`Order`] as JSON.
-pub const ORDER_ANNOTATION: &str = "hueshift.dev/order";
-/// Field manager of everything that the controller writes.
-pub const FIELD_MANAGER: &str = "hueshift";
 
 /// What is wished of one service. Exactly one of `listen` and `service` is set: it says which home serves it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomResource)]

@@ -262,7 +262,7 @@ async fn a_document_is_told_wrong_with_exit_code_2_and_right_with_its_ramp() {
     assert_eq!(
         err(&output),
         format!(
-            "{path}:5:3: spec.listen: is missing; add `listen: 127.0.0.1:8080`\n{path}:5:3: spec.lisen: is not a known field; did you mean `listen`?\n"
+            "{path}:5:3: spec.listen: is missing; add `listen: 127.0.0.1:8080` (one machine) or `service: my-model` (a mesh)\n{path}:5:3: spec.lisen: is not a known field; did you mean `listen`?\n"
         )
     );
     std::fs::write(&file, good).unwrap();

@@ -92,7 +92,7 @@ pub struct StatusProblem {
     pub text: String,
 }
 
-/// A person's order, as written into the annotation [`super::ORDER_ANNOTATION`].
+/// A person's order, as written into the annotation [`crate::mesh::names::ORDER_ANNOTATION`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {

@@ -60,6 +60,15 @@ fn spec(node: &Node, path: &str, out: &mut Problems) -> Option<Spec> {
     let mut fields = Fields::of(node, path, out)?;
     let listen = fields.optional("listen", None, |n, p, out| text(n, p, out).map(Some), out);
     let service = fields.optional("service", None, |n, p, out| text(n, p, out).map(Some), out);
+    if let (Some(None), Some(None)) = (&listen, &service) {
+        tell(
+            out,
+            node.at,
+            &format!("{path}.listen"),
+            "is missing",
+            "add `listen: 127.0.0.1:8080` (one machine) or `service: my-model` (a mesh)",
+        );
+    }
     // Which home it is for decides what a color needs; with neither or both the one machine's rules are told.
     let home = match (&listen, &service) {
         (Some(None), Some(Some(_))) => Home::Mesh,
@@ -71,16 +80,6 @@ fn spec(node: &Node, path: &str, out: &mut Problems) -> Option<Spec> {
     let release = fields.optional("release", ReleaseSpec::default(), release, out);
     let analysis = fields.optional("analysis", AnalysisSpec::default(), analysis, out);
     fields.no_others(out);
-    if let (Some(None), Some(None)) = (&listen, &service) {
-        tell(
-            out,
-            node.at,
-            &format!("{path}.listen"),
-            "is missing",
-            "add `listen: 127.0.0.1:8080` (one machine) or `service: my-model` (a mesh)",
-        );
-        return None;
-    }
     Some(Spec {
         listen: listen?,
         service: service?,
