@@ -36,7 +36,9 @@ pub(super) fn errors(document: &BlueGreen) -> Vec<Note> {
             "keep `listen` for one machine, or `service` for a mesh",
         ),
         (None, Some(service)) => mesh::errors(document, service, &mut out),
-        (listen, None) => standalone(document, listen.as_deref().unwrap_or_default(), &mut out),
+        (Some(listen), None) => standalone(document, listen, &mut out),
+        // Told by the reader, together with what else is missing.
+        (None, None) => {}
     }
     session(&spec.session, &mut out);
     release(&spec.release, &mut out);
