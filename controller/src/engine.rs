@@ -13,7 +13,7 @@ mod wish;
 
 use crate::api::BlueGreen;
 use crate::control::{Command, Refused, Request};
-use crate::home::{Apply, Observe, Remembered, Seen};
+use crate::home::{Apply, Observe, Seen};
 use crate::view::View;
 use hueshift_core::contract::{Params, REPORT_MS, Reply, Report, ServiceId};
 use hueshift_core::intake::Intake;
@@ -21,6 +21,7 @@ use hueshift_core::judge::{Analysis, Row};
 use hueshift_core::planner::{Plan, Verb};
 use hueshift_core::release::Phase;
 use service::{Caller, Service, Write};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +30,8 @@ pub use wish::{HANG_MS, fuse};
 
 /// Longest time between two looks when nothing happens, ms.
 const IDLE_LOOK_MS: u64 = 250;
+/// Longest time between two looks at the reports about services at rest, ms.
+const SLOW_LOOK_MS: u64 = 10_000;
 /// Longest time that a stop waits for the routes to be written and taken, ms.
 const STOP_MS: u64 = 3_000;
 
@@ -40,14 +43,19 @@ pub enum Input {
     Command(Request, Caller),
     /// Somebody looks.
     Status(oneshot::Sender<View>),
+    /// There may be something new to see.
+    Look,
     /// The process should end: everything to stable first.
     Stop,
+    /// The process should end, and another one goes on: nothing is taken back, what is under way is finished.
+    Leave,
     /// A write ended.
-    Written(usize, Box<WriteDone>),
+    Written(Box<WriteDone>),
 }
 
 /// The end of a write.
 pub struct WriteDone {
+    service: (String, ServiceId),
     write: Write,
     result: Result<(), String>,
 }
@@ -71,10 +79,15 @@ pub struct Engine<O> {
     services: Vec<Service>,
     intake: Intake,
     news: bool,
+    heard: BTreeSet<ServiceId>,
     looked_ms: u64,
+    looked_at_all_ms: u64,
     waiting: Vec<Waiting>,
     seen: Seen,
+    /// Services whose memory is not read yet.
+    expected: bool,
     stop_by_ms: Option<u64>,
+    leaving: bool,
     to_self: mpsc::Sender<Input>,
     recorder: Option<Box<dyn Recorder>>,
 }
@@ -114,47 +127,34 @@ struct Waiting {
 // === impl Engine ===
 
 impl<O: Observe> Engine<O> {
-    /// An engine that has not begun. `remember` gives what an earlier process left of a service, `fresh_id` a number
-    /// for one that never was.
+    /// An engine that has not begun.
     pub fn new(
-        mut observe: O,
+        observe: O,
         apply: Arc<dyn Apply>,
         identity: Identity,
-        mut recorder: Option<Box<dyn Recorder>>,
+        recorder: Option<Box<dyn Recorder>>,
         to_self: mpsc::Sender<Input>,
-        mut remember: impl FnMut(&BlueGreen) -> (Remembered, ServiceId),
     ) -> Engine<O> {
-        let seen = observe.seen().unwrap_or_default();
         let now_ms = observe.now_ms();
-        let mut intake = Intake::default();
-        let services = seen
-            .services
-            .iter()
-            .map(|document| {
-                let (remembered, fresh_id) = remember(document);
-                let mut service = Service::new(document.clone(), remembered, fresh_id, now_ms);
-                let begun = service.keep_trial(&mut intake, false, now_ms);
-                if let (true, Some(recorder), Some(trial)) = (begun, &mut recorder, &service.trial) {
-                    recorder.begin(trial.begun(&service.name));
-                }
-                service
-            })
-            .collect();
         let mut engine = Engine {
             observe,
             apply,
             identity,
-            services,
-            intake,
+            services: Vec::new(),
+            intake: Intake::default(),
             news: true,
+            heard: BTreeSet::new(),
             looked_ms: now_ms,
+            looked_at_all_ms: now_ms,
             waiting: Vec::new(),
             seen: Seen::default(),
+            expected: false,
             stop_by_ms: None,
+            leaving: false,
             to_self,
             recorder,
         };
-        engine.take_seen(seen);
+        engine.look();
         engine
     }
 
@@ -163,6 +163,7 @@ impl<O: Observe> Engine<O> {
         loop {
             self.turn();
             if self.may_end() {
+                self.checkpoint_all().await;
                 return;
             }
             let pause = Duration::from_millis(self.due_ms().saturating_sub(self.observe.now_ms()));
@@ -186,13 +187,19 @@ impl<O: Observe> Engine<O> {
             Input::Status(to) => {
                 let _ = to.send(self.view());
             }
-            Input::Stop => {
+            // The turn that follows looks.
+            Input::Look => {}
+            Input::Stop | Input::Leave => {
+                self.leaving |= matches!(input, Input::Leave);
                 let by = self.observe.now_ms().saturating_add(STOP_MS);
                 self.stop_by_ms.get_or_insert(by);
             }
-            Input::Written(index, done) => {
+            Input::Written(done) => {
                 let now_ms = self.observe.now_ms();
-                if let Some(service) = self.services.get_mut(index) {
+                let (name, id) = &done.service;
+                // One that vanished and came again is another one.
+                let service = self.services.iter_mut().find(|s| s.name == *name && s.state.id == *id);
+                if let Some(service) = service {
                     service.end_write(done.write, done.result, now_ms);
                 }
             }
@@ -201,32 +208,81 @@ impl<O: Observe> Engine<O> {
 
     /// One turn: each step reads what the steps before it left.
     fn turn(&mut self) {
-        if let Some(seen) = self.observe.seen() {
-            self.take_seen(seen);
-        }
+        self.look();
         let now_ms = self.observe.now_ms();
         if self.judge(now_ms) {
             self.reply();
         }
-        self.plan(now_ms);
-        self.checkpoint(now_ms);
+        if !self.leaving {
+            self.plan(now_ms);
+            self.checkpoint(now_ms);
+            self.tell(now_ms);
+        }
+    }
+
+    fn look(&mut self) {
+        if let Some(seen) = self.observe.seen() {
+            self.take_seen(seen);
+        } else if self.expected {
+            let seen = std::mem::take(&mut self.seen);
+            self.take_seen(seen);
+        }
     }
 
     fn take_seen(&mut self, seen: Seen) {
+        let now_ms = self.observe.now_ms();
+        self.expected = false;
+        let same = Arc::ptr_eq(&seen.services, &self.seen.services);
+        if !same {
+            self.forget_what_vanished(&seen);
+        }
         for document in seen.services.iter() {
             let name = &document.key();
-            if let Some(service) = self.services.iter_mut().find(|service| service.name == *name) {
-                service.document = document.clone();
-                service.endpoints = seen.endpoints.get(name).copied().unwrap_or_default();
+            let endpoints = seen.endpoints.get(name).copied().unwrap_or_default();
+            let known = self.services.iter().position(|service| service.name == *name);
+            let index = known.or_else(|| self.begin_service(document, now_ms));
+            let Some(service) = index.and_then(|index| self.services.get_mut(index)) else {
+                self.expected = true;
+                continue;
+            };
+            service.see((!same).then_some(document), endpoints);
+            if let Some(drift) = seen.drifts.get(name) {
+                service.take_drift(drift);
             }
         }
         self.seen = seen;
     }
 
+    fn forget_what_vanished(&mut self, seen: &Seen) {
+        let intake = &mut self.intake;
+        self.services.retain(|service| {
+            let stays = seen.services.iter().any(|document| document.key() == service.name);
+            if !stays {
+                intake.forget_before(service.state.id, u32::MAX);
+                tracing::info!(service = %service.name, "is none of ours any more");
+            }
+            stays
+        });
+    }
+
+    /// A service that appears, if what is remembered of it is known by now.
+    fn begin_service(&mut self, document: &BlueGreen, now_ms: u64) -> Option<usize> {
+        let (remembered, fresh_id) = self.observe.remembered(&document.key())?;
+        let mut service = Service::new(document.clone(), remembered, fresh_id, now_ms);
+        let begun = service.keep_trial(&mut self.intake, false, now_ms);
+        if let (true, Some(recorder), Some(trial)) = (begun, &mut self.recorder, &service.trial) {
+            recorder.begin(trial.begun(&service.name));
+        }
+        service.take_facts(&self.intake, now_ms);
+        self.services.push(service);
+        self.services.len().checked_sub(1)
+    }
+
     fn take_report(&mut self, report: &Report, to: oneshot::Sender<Reply>) {
         let taken = self.intake.take(report, self.observe.now_ms());
         self.news = true;
-        let ids = report.plans.iter().map(|plan| plan.id).collect();
+        let ids: Vec<ServiceId> = report.plans.iter().map(|plan| plan.id).collect();
+        self.heard.extend(&ids);
         self.waiting.push(Waiting { ack: taken.ack, ids, to });
     }
 
@@ -270,11 +326,15 @@ impl<O: Observe> Engine<O> {
             .iter()
             .all(|service| service.trial.as_ref().is_none_or(|trial| trial.next_tick_ms() <= now_ms));
         let look = self.news || now_ms.saturating_sub(self.looked_ms) >= IDLE_LOOK_MS;
+        let look_at_all = now_ms.saturating_sub(self.looked_at_all_ms) >= SLOW_LOOK_MS;
         if due && look {
             self.looked_ms = now_ms;
+            if look_at_all {
+                self.looked_at_all_ms = now_ms;
+            }
         }
         for service in &mut self.services {
-            if due && look {
+            if due && look && (look_at_all || service.is_open() || self.heard.contains(&service.state.id)) {
                 service.take_facts(&self.intake, now_ms);
             }
             let facts = (due && look).then_some(&service.facts);
@@ -289,6 +349,7 @@ impl<O: Observe> Engine<O> {
         }
         if due {
             self.news = false;
+            self.heard.clear();
         }
         due
     }
@@ -296,7 +357,11 @@ impl<O: Observe> Engine<O> {
     fn plan(&mut self, now_ms: u64) {
         for index in 0..self.services.len() {
             let Some(service) = self.services.get_mut(index) else { continue };
-            let plan = service.plan(self.stop_by_ms.is_some(), now_ms);
+            let stopping = self.stop_by_ms.is_some();
+            if !stopping && !service.is_due(now_ms) {
+                continue;
+            }
+            let plan = service.plan(stopping, now_ms);
             let Some(write) = service.next_write(&plan.changes, now_ms) else { continue };
             self.begin(index, write, &plan, now_ms);
         }
@@ -312,7 +377,8 @@ impl<O: Observe> Engine<O> {
         };
         service.begin_write(&write, record.clone());
         if let Write::Save(_) = &write {
-            show::tell_moves(service, &plan.report.moves);
+            let moves = show::moves(service, &plan.report.moves);
+            self.apply.moved(&service.name, &moves);
             for (caller, answer) in service.callers_of(&plan.report) {
                 let _ = caller.send(show::answer(service, &answer));
             }
@@ -332,14 +398,15 @@ impl<O: Observe> Engine<O> {
             self.apply.may_restart(&service.name, candidate);
         }
         let (apply, name, back) = (self.apply.clone(), service.name.clone(), self.to_self.clone());
+        let id = service.state.id;
         tokio::task::spawn_blocking(move || {
             let result = match &write {
                 Write::Record(_) => record.map_or(Ok(()), |record| apply.record(&record)),
                 Write::Save(state) => apply.save(&name, state),
                 Write::Route(route) => apply.route(&name, route),
             };
-            let done = WriteDone { write, result: result.map_err(|error| error.0) };
-            let _ = back.blocking_send(Input::Written(index, Box::new(done)));
+            let done = WriteDone { service: (name, id), write, result: result.map_err(|error| error.0) };
+            let _ = back.blocking_send(Input::Written(Box::new(done)));
         });
     }
 
@@ -384,6 +451,32 @@ impl<O: Observe> Engine<O> {
         }
     }
 
+    /// Another process goes on from here.
+    async fn checkpoint_all(&mut self) {
+        for service in self.services.iter_mut().filter(|service| service.is_open()) {
+            let Some(bytes) = service.trial.as_mut().and_then(|trial| trial.checkpoint(&self.intake)) else {
+                continue;
+            };
+            let (apply, name) = (self.apply.clone(), service.name.clone());
+            let written = tokio::task::spawn_blocking(move || apply.checkpoint(&name, &bytes)).await;
+            if let Ok(Err(error)) = written {
+                tracing::warn!(service = %service.name, "no checkpoint of the judge: {error}");
+            }
+        }
+    }
+
+    /// Whoever listens gets each service that may look different.
+    fn tell(&mut self, now_ms: u64) {
+        if !self.apply.listens() {
+            return;
+        }
+        let wall_ms = self.observe.wall_ms();
+        for service in self.services.iter_mut().filter(|service| service.is_untold(now_ms)) {
+            self.apply.tell(show::service(service, now_ms, wall_ms));
+            service.told(now_ms);
+        }
+    }
+
     fn due_ms(&self) -> u64 {
         let idle = self.observe.now_ms().saturating_add(IDLE_LOOK_MS);
         self.services.iter().filter_map(Service::due_ms).fold(idle, u64::min)
@@ -392,6 +485,9 @@ impl<O: Observe> Engine<O> {
     /// A stop is over when everything is at rest, or when it took too long and the routes are at least safe.
     fn may_end(&self) -> bool {
         let Some(by_ms) = self.stop_by_ms else { return false };
+        if self.leaving {
+            return self.observe.now_ms() >= by_ms || !self.services.iter().any(Service::is_writing);
+        }
         let rest = self.services.iter().all(Service::is_at_rest);
         let late = self.observe.now_ms() >= by_ms;
         if late && !self.services.iter().all(Service::is_safe_to_leave) {

@@ -4,8 +4,10 @@
 //! through [`Apply`]; neither decides anything.
 
 use crate::api::BlueGreen;
-use crate::view::ReleaseRecord;
+use crate::view::{ReleaseRecord, ServiceView};
 use hueshift_core::color::{Color, PerColor};
+use hueshift_core::contract::ServiceId;
+use hueshift_core::planner::Move;
 use hueshift_core::release::{Route, State};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,10 +17,12 @@ use std::sync::Arc;
 /// The world outside the reports, at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Seen {
-    /// The document's services, the last good ones.
+    /// The services, the last good word of each. One that is missing here is none of ours any more.
     pub services: Arc<Vec<BlueGreen>>,
     /// Endpoints per service.
     pub endpoints: BTreeMap<String, PerColor<Endpoints>>,
+    /// Routes that somebody else changed after our last write, per service.
+    pub drifts: BTreeMap<String, Drift>,
     /// The Envoys that this home runs itself.
     pub proxies: Vec<OwnProxy>,
     /// What a person should look at, one sentence each.
@@ -36,6 +40,17 @@ pub struct Endpoints {
     pub current: bool,
 }
 
+/// A route that is not as we wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// Grows with every change: the same drift is taken once.
+    pub version: u64,
+    /// What it says now, if that is readable.
+    pub found: Option<Route>,
+    /// Who changed it, as far as it is known.
+    pub by: Option<String>,
+}
+
 /// An Envoy that this home runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnProxy {
@@ -51,6 +66,9 @@ pub struct OwnProxy {
 pub trait Observe: Send + 'static {
     /// The newest facts, if they changed since the last call; the first call always has some.
     fn seen(&mut self) -> Option<Seen>;
+    /// What is remembered of a service that appears, and a number for one that never was. Asked when it is first
+    /// seen; `None`: not read yet, so the service waits and is asked for again.
+    fn remembered(&mut self, service: &str) -> Option<(Remembered, ServiceId)>;
     /// Ms on a clock that never jumps and goes on when we are restarted.
     fn now_ms(&self) -> u64;
     /// Unix ms, for people.
@@ -69,6 +87,18 @@ pub trait Apply: Send + Sync + 'static {
     fn checkpoint(&self, service: &str, bytes: &[u8]) -> Result<(), ApplyError>;
     /// Which color of a service may be restarted with the document's program: one without traffic.
     fn may_restart(&self, service: &str, color: Option<Color>);
+    /// What happens, one line each; told when it is decided.
+    fn moved(&self, service: &str, moves: &[(Move, String)]) {
+        for (step, line) in moves {
+            println!("{service} release {}: {line}", step.release);
+        }
+    }
+    /// Whether [`Apply::tell`] is of any use here.
+    fn listens(&self) -> bool {
+        false
+    }
+    /// A service as people see it, when it may have changed: at most once a second each. Must not block.
+    fn tell(&self, _view: ServiceView) {}
 }
 
 /// Why a write failed: a sentence for people, causes included.
@@ -99,6 +129,15 @@ pub struct Versioned<T> {
     /// What it is about. Not flattened: that would turn the keys of maps into texts, and numbers as keys (as in the
     /// judge's checkpoint) would never be read back.
     pub value: T,
+}
+
+// === impl Endpoints ===
+
+impl Endpoints {
+    /// Whether requests find somebody there, and the right revision.
+    pub fn accepts(&self) -> bool {
+        self.current && self.listed > 0 && self.up >= self.listed
+    }
 }
 
 // === impl Versioned ===

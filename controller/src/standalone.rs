@@ -232,7 +232,7 @@ async fn serve(args: UpArgs) -> Result<(), UpError> {
     let launcher =
         std::env::current_exe().map_err(|source| UpError::File { path: "hueshift".into(), source })?;
     let program = programs::envoy(&layout, &envoy, args.workers);
-    let (lookout, window) =
+    let (lookout, mut window) =
         Lookout::new(layout.clone(), args.file.clone(), services.clone(), launcher, restartable, program);
     if lookout.envoy.running().is_none() {
         addresses_are_free(&services)?;
@@ -250,9 +250,8 @@ async fn serve(args: UpArgs) -> Result<(), UpError> {
             Some(Box::new(worlds))
         }
     };
-    let engine = Engine::new(window, Arc::new(store), identity, recorder, to_engine.clone(), |document| {
-        remembered.remove(document.name()).unwrap_or((Remembered::default(), ServiceId::from_bytes([0; 8])))
-    });
+    window.remembered = remembered;
+    let engine = Engine::new(window, Arc::new(store), identity, recorder, to_engine.clone());
     let reports = listen(&layout.report_socket(), ingest::router(to_engine.clone()))?;
     let control = listen(&layout.control_socket(), control::server::router(to_engine.clone()))?;
     let stop = Arc::new(AtomicBool::new(false));

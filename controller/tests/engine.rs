@@ -95,6 +95,7 @@ impl Apply for SharedDisk {
 }
 
 struct Eyes {
+    disk: SharedDisk,
     seen: watch::Receiver<Seen>,
     first: bool,
     zero: Instant,
@@ -105,6 +106,17 @@ impl Observe for Eyes {
         let news = self.first || self.seen.has_changed().unwrap_or(false);
         self.first = false;
         news.then(|| self.seen.borrow_and_update().clone())
+    }
+    fn remembered(&mut self, _: &str) -> Option<(Remembered, ServiceId)> {
+        let disk = self.disk.0.lock().unwrap();
+        let remembered = Remembered {
+            state: disk.state.clone(),
+            route: disk.route.clone().map(|route| (route, true)),
+            records: disk.records.clone(),
+            checkpoint: disk.checkpoint.clone(),
+            problems: Vec::new(),
+        };
+        Some((remembered, ServiceId::from_bytes([7; 8])))
     }
     fn now_ms(&self) -> u64 {
         1_000_000 + u64::try_from(self.zero.elapsed().as_millis()).unwrap()
@@ -152,20 +164,10 @@ impl World {
     fn start(&mut self) {
         self.term += 1;
         let (to_engine, inputs) = mpsc::channel(64);
-        let eyes = Eyes { seen: self.see.subscribe(), first: true, zero: self.zero };
-        let identity = Identity { file: "test".into(), term: self.term, started_ms: 0 };
         let disk = self.disk.clone();
-        let engine = Engine::new(eyes, Arc::new(disk.clone()), identity, None, to_engine.clone(), |_| {
-            let disk = disk.0.lock().unwrap();
-            let remembered = Remembered {
-                state: disk.state.clone(),
-                route: disk.route.clone().map(|route| (route, true)),
-                records: disk.records.clone(),
-                checkpoint: disk.checkpoint.clone(),
-                problems: Vec::new(),
-            };
-            (remembered, ServiceId::from_bytes([7; 8]))
-        });
+        let eyes = Eyes { disk: disk.clone(), seen: self.see.subscribe(), first: true, zero: self.zero };
+        let identity = Identity { file: "test".into(), term: self.term, started_ms: 0 };
+        let engine = Engine::new(eyes, Arc::new(disk), identity, None, to_engine.clone());
         self.engine = Some((to_engine, tokio::spawn(engine.run(inputs))));
     }
 

@@ -7,7 +7,7 @@ use super::trial::Trial;
 use super::wish;
 use crate::api::BlueGreen;
 use crate::control::{Accepted, Refused};
-use crate::home::{Endpoints, Remembered};
+use crate::home::{Drift, Endpoints, Remembered};
 use crate::view::ReleaseRecord;
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::{Cap, CapPins, ServiceId, Tally};
@@ -30,6 +30,12 @@ const RETRY_MS: u64 = 250;
 const COMPLAIN_MS: u64 = 5_000;
 /// How far back "the last seconds" of a view reach.
 const RECENT_MS: u64 = 5_000;
+/// Most repairs of a route that others keep changing, per [`REPAIR_WINDOW_MS`].
+const MAX_REPAIRS: usize = 12;
+/// That window, and the pause after it is used up, ms.
+const REPAIR_WINDOW_MS: u64 = 60_000;
+/// Shortest time between two words to whoever listens, ms.
+const TELL_MS: u64 = 1_000;
 
 /// Whoever waits for the answer to a command.
 pub type Caller = oneshot::Sender<Result<Accepted, Refused>>;
@@ -72,6 +78,21 @@ pub struct Service {
     callers: BTreeMap<u64, Caller>,
     wake_ms: Option<u64>,
     snapshots: VecDeque<(u64, u32, PerColor<Tally>)>,
+    touched: bool,
+    drift: Option<u64>,
+    repairs: Repairs,
+    untold: bool,
+    told_ms: u64,
+}
+
+/// Repairs of a route that somebody else changed: bounded, because the other one may repair as well.
+#[derive(Default)]
+struct Repairs {
+    pending: bool,
+    written: Option<Route>,
+    done_ms: VecDeque<u64>,
+    paused_until_ms: u64,
+    by: Option<String>,
 }
 
 /// A write that keeps failing.
@@ -138,7 +159,56 @@ impl Service {
             callers: BTreeMap::new(),
             wake_ms: None,
             snapshots: VecDeque::new(),
+            touched: true,
+            drift: None,
+            repairs: Repairs::default(),
+            untold: true,
+            told_ms: 0,
         }
+    }
+
+    /// Takes news about the document and its endpoints.
+    pub fn see(&mut self, document: Option<&BlueGreen>, endpoints: PerColor<Endpoints>) {
+        if let Some(document) = document.filter(|document| **document != self.document) {
+            self.document = document.clone();
+            self.touched = true;
+        }
+        if endpoints != self.endpoints {
+            self.endpoints = endpoints;
+            self.touched = true;
+        }
+    }
+
+    /// Takes the news that somebody else changed the route. It is written again, whatever it says now.
+    pub fn take_drift(&mut self, drift: &Drift) {
+        if self.drift.is_some_and(|taken| taken >= drift.version) {
+            return;
+        }
+        self.drift = Some(drift.version);
+        self.touched = true;
+        if self.written.is_some() && !self.writing {
+            let by = drift.by.as_deref().unwrap_or("somebody");
+            tracing::warn!(service = %self.name, by, "the route was changed by {by}: it is written again");
+            self.repairs.pending = true;
+        }
+        self.repairs.by.clone_from(&drift.by);
+        self.written = drift.found.clone().filter(|found| *found != self.state.route());
+    }
+
+    /// Whether a plan of this moment may differ from the last one. What is at rest and untouched costs nothing.
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        self.is_open() || self.touched || self.wake_ms.is_some_and(|at| at <= now_ms)
+    }
+
+    /// Whether a word to whoever listens is due.
+    pub fn is_untold(&self, now_ms: u64) -> bool {
+        self.untold && (self.told_ms == 0 || now_ms.saturating_sub(self.told_ms) >= TELL_MS)
+    }
+
+    /// It was told.
+    pub fn told(&mut self, now_ms: u64) {
+        self.untold = self.is_open();
+        self.told_ms = now_ms;
     }
 
     /// Whether a release is open.
@@ -152,6 +222,11 @@ impl Service {
             && !self.unsaved
             && !self.writing
             && self.written.as_ref() == Some(&self.state.route())
+    }
+
+    /// Whether a write is under way.
+    pub fn is_writing(&self) -> bool {
+        self.writing
     }
 
     /// Whether all traffic is told to go to stable, on disk.
@@ -238,6 +313,7 @@ impl Service {
         let number = last.max(self.state.orders_done).saturating_add(1);
         self.orders.push(Order { number, verb });
         self.callers.insert(number, caller);
+        self.touched = true;
     }
 
     /// What bounds the candidate in every reply, whatever the routes say.
@@ -265,10 +341,7 @@ impl Service {
             seen: self.highest,
             recorded: self.records.last().map_or(0, |record| record.release),
             judged: self.trial.as_ref().map(Trial::judged),
-            accepting: PerColor::from_fn(|color| {
-                let endpoints = self.endpoints.get(color);
-                endpoints.current && endpoints.listed > 0 && endpoints.up == endpoints.listed
-            }),
+            accepting: PerColor::from_fn(|color| self.endpoints.get(color).accepts()),
             proxies,
             in_flight: PerColor::from_fn(|color| u64::from(self.facts.totals.get(color).in_flight)),
             step_requests: self.trial.as_ref().map_or(0, |trial| trial.step_requests(&self.facts)),
@@ -276,6 +349,9 @@ impl Service {
             stopping,
         };
         let next = plan(&observation, now_ms);
+        // What could not be written yet is tried again.
+        self.touched = !next.changes.is_empty() || self.unsaved;
+        self.untold = true;
         self.waiting_on.clone_from(&next.report.waiting_on);
         self.wake_ms = next.wake_after_ms.map(|after| now_ms.saturating_add(after));
         next
@@ -297,7 +373,11 @@ impl Service {
         let next = changes.iter().find(|change| match change {
             Change::Record(_) => now_ms >= self.retry_ms,
             Change::Save(_) => now_ms >= self.save_retry_ms,
-            Change::Route(route) => now_ms >= self.retry_ms && (!self.unsaved || !self.gives_more(route)),
+            Change::Route(route) => {
+                now_ms >= self.retry_ms
+                    && (!self.unsaved || !self.gives_more(route))
+                    && self.repairs.may_write(route, now_ms)
+            }
         })?;
         match next {
             Change::Record(record) => Some(Write::Record(record.clone())),
@@ -326,6 +406,7 @@ impl Service {
     /// A write ended.
     pub fn end_write(&mut self, write: Write, result: Result<(), String>, now_ms: u64) {
         self.writing = false;
+        self.touched = true;
         if let Err(text) = result {
             match write {
                 Write::Save(_) => self.save_retry_ms = now_ms + RETRY_MS,
@@ -337,8 +418,9 @@ impl Service {
         match write {
             Write::Save(state) => self.unsaved = state != self.state,
             Write::Route(route) => {
-                self.written = Some(route);
+                self.written = Some(route.clone());
                 self.written_ms = now_ms;
+                self.repairs.done(route, now_ms);
             }
             Write::Record(_) => self.records.extend(self.recording.take()),
         }
@@ -358,7 +440,8 @@ impl Service {
 
     /// What a person should look at.
     pub fn problems(&self) -> Vec<String> {
-        self.found.iter().cloned().chain(self.trouble.as_ref().map(|trouble| trouble.text.clone())).collect()
+        let trouble = self.trouble.as_ref().map(|trouble| trouble.text.clone());
+        self.found.iter().cloned().chain(trouble).chain(self.repairs.problem()).collect()
     }
 
     /// What the Envoys with traffic do about the present epoch.
@@ -402,5 +485,38 @@ impl Service {
             }
         };
         self.trouble = Some(Trouble { text, told_ms });
+    }
+}
+
+// === impl Repairs ===
+
+impl Repairs {
+    /// A route that was never written is no repair: it waits for nothing.
+    fn may_write(&self, route: &Route, now_ms: u64) -> bool {
+        !self.pending || self.written.as_ref() != Some(route) || now_ms >= self.paused_until_ms
+    }
+
+    fn done(&mut self, route: Route, now_ms: u64) {
+        self.written = Some(route);
+        while self.done_ms.front().is_some_and(|at| now_ms.saturating_sub(*at) > REPAIR_WINDOW_MS) {
+            self.done_ms.pop_front();
+        }
+        if std::mem::take(&mut self.pending) {
+            self.done_ms.push_back(now_ms);
+        }
+        if self.done_ms.len() >= MAX_REPAIRS {
+            self.done_ms.clear();
+            self.paused_until_ms = now_ms.saturating_add(REPAIR_WINDOW_MS);
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        let by = self.by.as_deref().unwrap_or("somebody");
+        self.pending.then(|| {
+            format!(
+                "{by} changes the managed route again and again; it is repaired {MAX_REPAIRS} times a minute at most: \
+                 let {by} ignore the managed routes"
+            )
+        })
     }
 }

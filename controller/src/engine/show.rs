@@ -128,10 +128,10 @@ pub fn record(service: &Service, record: &Record, now_ms: u64, wall_ms: u64) -> 
 }
 
 /// One line per transition, who and why.
-pub fn tell_moves(service: &Service, moves: &[Move]) {
-    for step in moves {
+pub fn moves(service: &Service, moves: &[Move]) -> Vec<(Move, String)> {
+    let line = |step: &Move| {
         let revision = service.state.revisions.get(service.state.candidate());
-        let line = match (step.to, &step.cause) {
+        match (step.to, &step.cause) {
             (Phase::Progressing { .. } | Phase::Soaking | Phase::Draining, _) => {
                 format!("{} at {}: {}", step.to, step.limit, step.why)
             }
@@ -140,9 +140,14 @@ pub fn tell_moves(service: &Service, moves: &[Move]) {
             (Phase::Idle, Some(_)) => format!("Idle: {} serves on; {}", service.state.live, step.why),
             (Phase::Preparing, _) => format!("{} {}: {}", step.to, visible(revision), step.why),
             _ => format!("{}: {}", step.to, step.why),
-        };
-        println!("{} release {}: {line}", service.name, step.release);
-    }
+        }
+    };
+    moves.iter().map(|step| (step.clone(), line(step))).collect()
+}
+
+/// One service at one moment.
+pub fn service(service: &Service, now_ms: u64, wall_ms: u64) -> ServiceView {
+    service_view(service, Clock { now_ms, wall_ms }).told()
 }
 
 /// What a person is told about an order.

@@ -293,6 +293,11 @@ impl Trial {
         }
         self.saved_ms = now_ms;
         self.saved_verdict = Some(verdict);
+        self.checkpoint(intake)
+    }
+
+    /// A checkpoint of this moment.
+    pub fn checkpoint(&self, intake: &Intake) -> Option<Vec<u8>> {
         let saved = Saved {
             release: self.release,
             started_ms: self.started_ms,

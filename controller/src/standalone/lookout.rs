@@ -12,9 +12,10 @@ use super::store::Restartable;
 use super::xds;
 use crate::api::BlueGreen;
 use crate::document;
-use crate::home::{Endpoints, Observe, OwnProxy, Seen};
+use crate::home::{Endpoints, Observe, OwnProxy, Remembered, Seen};
 use crate::supervise::{Event, Identity, Keeper, Program};
 use hueshift_core::color::{Color, PerColor};
+use hueshift_core::contract::ServiceId;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
@@ -35,6 +36,8 @@ const ACCEPT: Duration = Duration::from_millis(250);
 pub struct Window {
     newest: watch::Receiver<Seen>,
     first: bool,
+    /// What is remembered of each service, and a number for those of which nothing is.
+    pub remembered: BTreeMap<String, (Remembered, ServiceId)>,
 }
 
 /// The thread's end.
@@ -72,6 +75,12 @@ impl Observe for Window {
             return Some(self.newest.borrow_and_update().clone());
         }
         None
+    }
+
+    fn remembered(&mut self, service: &str) -> Option<(Remembered, ServiceId)> {
+        Some(
+            self.remembered.remove(service).unwrap_or((Remembered::default(), ServiceId::from_bytes([0; 8]))),
+        )
     }
 
     fn now_ms(&self) -> u64 {
@@ -127,7 +136,7 @@ impl Lookout {
         };
         lookout.adopt_colors();
         lookout.publish();
-        (lookout, Window { newest, first: true })
+        (lookout, Window { newest, first: true, remembered: BTreeMap::new() })
     }
 
     /// Whether a running program was taken over, for messages.
@@ -263,6 +272,8 @@ impl Lookout {
         let seen = Seen {
             services: self.services.clone(),
             endpoints: endpoints.collect(),
+            // The routes' files are ours alone.
+            drifts: BTreeMap::new(),
             proxies: vec![OwnProxy { name: xds::NODE_ID.to_owned(), pid, restarts: self.restarts }],
             problems: self.document_problem.iter().chain(&self.problems).cloned().collect(),
         };
