@@ -74,7 +74,7 @@ pub enum UpError {
     #[error("cannot find the filter module{}; run `cargo wasm build` and set HUESHIFT_FILTER to the path it prints, or give --filter FILE", at(.0))]
     NoFilter(Option<PathBuf>),
     /// The filter module is something else.
-    #[error("{} is no WebAssembly module; run `cargo wasm build` and set HUESHIFT_FILTER to the path it prints", .0.display())]
+    #[error("{} is no WebAssembly module, or not all of one; run `cargo wasm build` and set HUESHIFT_FILTER to the path it prints", .0.display())]
     NotAModule(PathBuf),
     /// An address is taken.
     #[error(
@@ -369,13 +369,35 @@ fn find_envoy(given: Option<&Path>) -> Result<PathBuf, UpError> {
 fn find_filter(given: Option<&Path>) -> Result<PathBuf, UpError> {
     let found = given.filter(|path| path.is_file()).and_then(|path| std::path::absolute(path).ok());
     let module = found.ok_or_else(|| UpError::NoFilter(given.map(Path::to_owned)))?;
-    // Envoy would refuse it and answer every request with 500.
-    let mut magic = [0; 4];
-    let read = std::fs::File::open(&module).and_then(|mut file| io::Read::read_exact(&mut file, &mut magic));
-    match read {
-        Ok(()) if magic == *b"\0asm" => Ok(module),
+    // Envoy would refuse it, say so in its own log only, and serve without any affinity.
+    match std::fs::read(&module) {
+        Ok(bytes) if is_whole(&bytes) => Ok(module),
         _ => Err(UpError::NotAModule(module)),
     }
+}
+
+/// Whether these bytes are a WebAssembly module of which nothing is cut off: its sections fill it exactly.
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some(mut rest) = bytes.strip_prefix(b"\0asm\x01\0\0\0") else { return false };
+    while let Some((_, after)) = rest.split_first() {
+        let Some(next) = skip_section(after) else { return false };
+        rest = next;
+    }
+    bytes.len() > 8
+}
+
+/// What follows a section whose kind was read: its size as LEB128, then that many bytes.
+fn skip_section(mut rest: &[u8]) -> Option<&[u8]> {
+    let mut size = 0usize;
+    for shift in [0, 7, 14, 21, 28] {
+        let (byte, after) = rest.split_first()?;
+        rest = after;
+        size |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return rest.get(size..);
+        }
+    }
+    None
 }
 
 /// Asked before Envoy is started: its own message would end up in its log only.
@@ -395,4 +417,19 @@ fn addresses_are_free(services: &[BlueGreen]) -> Result<(), UpError> {
 
 fn write_json(path: &Path, value: &Value) -> Result<(), files::WriteError> {
     files::replace_if_changed(path, value.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_counts_as_whole_only_if_nothing_is_cut_off() {
+        let module = [b"\0asm\x01\0\0\0".as_slice(), &[1, 3, 7, 7, 7], &[0, 0x81, 0, 9]].concat();
+        assert!(is_whole(&module) && is_whole(&module[..13]), "a cut between sections is Envoy's to find");
+        for cut in (0..module.len()).filter(|cut| *cut != 13) {
+            assert!(!is_whole(&module[..cut]), "cut at {cut}");
+        }
+        assert!(!is_whole(&[b"\0asm\x01\0\0\0".as_slice(), &[1, 0xff, 0xff, 0xff, 0xff, 0xff, 1]].concat()));
+    }
 }

@@ -238,8 +238,10 @@ pub struct Rearm {
 #[serde(deny_unknown_fields)]
 pub struct PluginConfig {
     /// Envoy cluster of the controller's report service.
+    #[serde(default)]
     pub cluster: String,
-    /// Mesh keys, current first; at most two, so that a rotation loses no session.
+    /// Mesh keys, current first; at most two, so that a rotation loses no session. None yet: the filter is inert.
+    #[serde(default)]
     pub keys: Vec<MeshKey>,
     /// Time between reports while two colors are open, ms, until a reply says otherwise.
     #[serde(default = "default_report_ms")]

@@ -1,5 +1,8 @@
-//! The plugin's configuration, checked as a whole before anything of it is taken: the proxy then keeps the old one
-//! and says so, instead of running with half of a new one.
+//! The plugin's configuration, checked as a whole before anything of it is taken: never half of a new one.
+//!
+//! What cannot be used is never refused towards the proxy: Envoy answers every request of a listener with 500 as long
+//! as it has no configuration of a filter that it accepted, and a mesh delivers the plugin before the controller
+//! put the keys into it. [`crate::vm::Vm::configure`] says what holds instead.
 
 use hueshift_core::contract::{FuseParams, PluginConfig};
 use hueshift_core::fuse::Steps;
@@ -30,7 +33,7 @@ pub enum ConfigError {
     Json(serde_json::Error),
     /// `cluster` is empty.
     NoCluster,
-    /// There are no keys, or more than two.
+    /// There are more than two keys.
     KeyCount(usize),
     /// A key is not 64 hex digits.
     KeyDigits(u8),
@@ -47,13 +50,19 @@ pub enum ConfigError {
 // === impl Config ===
 
 impl Config {
-    /// Reads and checks the configuration that Envoy hands over.
-    pub fn parse(json: &[u8]) -> Result<Config, ConfigError> {
+    /// Reads and checks the configuration that Envoy hands over; `None`: it has no keys yet.
+    pub fn parse(json: &[u8]) -> Result<Option<Config>, ConfigError> {
+        if json.is_empty() {
+            return Ok(None);
+        }
         let raw: PluginConfig = serde_json::from_slice(json).map_err(ConfigError::Json)?;
+        if raw.keys.is_empty() {
+            return Ok(None);
+        }
         if raw.cluster.is_empty() {
             return Err(ConfigError::NoCluster);
         }
-        if raw.keys.is_empty() || raw.keys.len() > MAX_KEYS {
+        if raw.keys.len() > MAX_KEYS {
             return Err(ConfigError::KeyCount(raw.keys.len()));
         }
         let mut keys: Vec<(u8, [u8; 32])> = Vec::with_capacity(MAX_KEYS);
@@ -73,7 +82,7 @@ impl Config {
             return Err(ConfigError::HangMs);
         }
         let PluginConfig { cluster, report_ms, fuse, hang_ms, .. } = raw;
-        Ok(Config { cluster, keys, report_ms, fuse, hang_ms })
+        Ok(Some(Config { cluster, keys, report_ms, fuse, hang_ms }))
     }
 
     /// The mesh key of a version.
@@ -107,7 +116,7 @@ impl fmt::Display for ConfigError {
                 f.write_str("cluster: is empty; name the Envoy cluster of the report service")
             }
             ConfigError::KeyCount(count) => {
-                write!(f, "keys: {count} given; one or two are needed, the current one first")
+                write!(f, "keys: {count} given; at most two can be used, the current one first")
             }
             ConfigError::KeyDigits(version) => {
                 write!(f, "keys: the key of version {version} is not 64 hex digits")
@@ -130,14 +139,14 @@ mod tests {
         digit.to_string().repeat(64)
     }
 
-    fn parse(json: &str) -> Result<Config, String> {
+    fn parse(json: &str) -> Result<Option<Config>, String> {
         Config::parse(json.as_bytes()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_minimal_configuration_takes_the_defaults() {
         let config = parse(&format!(r#"{{"cluster":"c","keys":[{{"version":1,"hex":"{}"}}]}}"#, hex('a')));
-        let config = config.unwrap();
+        let config = config.unwrap().unwrap();
         assert_eq!((config.report_ms, config.hang_ms), (250, 30_000));
         assert_eq!(config.fuse, Some(FuseParams::default()));
         assert_eq!(config.key(1), Some(&[0xaa; 32][..]));
@@ -145,15 +154,21 @@ mod tests {
     }
 
     #[test]
+    fn without_keys_there_is_nothing_to_do_and_nothing_wrong() {
+        for json in ["", "{}", r#"{"cluster":"c"}"#, r#"{"cluster":"","keys":[]}"#] {
+            assert_eq!(parse(json).unwrap(), None, "{json}");
+        }
+    }
+
+    #[test]
     fn every_mistake_is_refused_and_named() {
         let (a, b) = (hex('a'), hex('B'));
         let one = format!(r#"{{"version":1,"hex":"{a}"}}"#);
         let cases = [
-            (String::new(), "EOF"),
-            ("[]".to_owned(), "invalid"),
+            ("{".to_owned(), "EOF"),
+            ("7".to_owned(), "invalid"),
             (format!(r#"{{"cluster":"","keys":[{one}]}}"#), "cluster"),
             (format!(r#"{{"keys":[{one}]}}"#), "cluster"),
-            (r#"{"cluster":"c","keys":[]}"#.to_owned(), "keys: 0"),
             (format!(r#"{{"cluster":"c","keys":[{one},{one}]}}"#), "twice"),
             (format!(r#"{{"cluster":"c","keys":[{one},{one},{one}]}}"#), "keys: 3"),
             (r#"{"cluster":"c","keys":[{"version":1,"hex":"abc"}]}"#.to_owned(), "64 hex"),

@@ -4,7 +4,7 @@
 //! that fail at once), and should they ever, the inner one does nothing instead of panicking.
 
 use crate::abi::{self, ProxyHost};
-use crate::host::{Host, Level};
+use crate::host::Host;
 use crate::mute::{mute_context, mute_http_context, mute_root_context};
 use crate::stream::Stream;
 use crate::vm::Vm;
@@ -55,17 +55,12 @@ impl Context for Plugin {
 
 impl RootContext for Plugin {
     fn on_configure(&mut self, _size: usize) -> bool {
-        with_vm(false, |vm, host| {
+        with_vm((), |vm, host| {
             let json = host.plugin_config().unwrap_or_default();
-            let taken = vm.configure(self.id, &json, host);
-            if taken {
-                host.log(
-                    Level::Info,
-                    concat!("hueshift: filter ", env!("CARGO_PKG_VERSION"), " is configured"),
-                );
-            }
-            taken
-        })
+            vm.configure(self.id, &json, host);
+        });
+        // Always: Envoy would answer every request with 500 if the first configuration were refused.
+        true
     }
 
     fn on_tick(&mut self) {

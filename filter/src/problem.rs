@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 /// Kinds of problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
+    /// The newest plugin configuration cannot be used: the last good one goes on. Counted again with each report.
+    Config,
+    /// A request came while there is no usable configuration at all: it is left alone.
+    Inert,
     /// A route name has our marker but no readable plan: the request is left alone.
     BadPlan,
     /// A plan has parts of a newer version: they are skipped.
@@ -49,6 +53,8 @@ impl Problem {
     /// The name in reports and statistics.
     pub const fn name(self) -> &'static str {
         match self {
+            Problem::Config => "config",
+            Problem::Inert => "inert",
             Problem::BadPlan => "bad_plan",
             Problem::UnknownParts => "unknown_parts",
             Problem::UnknownKey => "unknown_key",

@@ -79,6 +79,26 @@ fn number(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_le_bytes)
 }
 
+// === the last good configuration ===
+
+fn config_key() -> String {
+    format!("{SHARED_PREFIX}config")
+}
+
+/// Keeps a configuration that could be used. It holds the mesh keys, as Envoy's own configuration does: whoever can
+/// read the one can read the other.
+pub fn keep_config(host: &mut impl Host, json: &[u8]) -> Result<(), NotWritten> {
+    if config(host).as_deref() == Some(json) {
+        return Ok(());
+    }
+    host.set_shared(&config_key(), json, 0).map_err(|_| NotWritten)
+}
+
+/// The last configuration that any worker could use.
+pub fn config(host: &mut impl Host) -> Option<Vec<u8>> {
+    host.shared(&config_key()).map(|(json, _)| json)
+}
+
 // === caps and trips ===
 
 fn cap_key(service: (ServiceId, u32)) -> String {

@@ -46,8 +46,10 @@ pub enum Assigned {
 /// State of one worker.
 #[derive(Debug, Default)]
 pub struct Vm {
-    /// What Envoy configured.
+    /// The last configuration that could be used.
     pub config: Option<Config>,
+    /// The newest one could not.
+    pub misconfigured: bool,
     /// Requests in flight.
     pub flights: Flights,
     /// What went wrong.
@@ -71,29 +73,67 @@ pub struct Vm {
 // === impl Vm ===
 
 impl Vm {
-    /// Takes a configuration; false (and nothing changed) if it is not sound.
-    pub fn configure(&mut self, context: u32, json: &[u8], host: &mut impl Host) -> bool {
-        let config = match Config::parse(json) {
-            Ok(config) => config,
-            Err(error) => {
-                host.log(Level::Error, &format!("hueshift: the plugin configuration is refused: {error}"));
-                return false;
-            }
-        };
+    /// Takes a configuration. One that cannot be used (or has no keys) leaves the last good one in force, also one
+    /// from before this VM was built; without any the filter is inert. It is never refused: that would cost every
+    /// request an answer of Envoy's own, where going on costs nothing.
+    pub fn configure(&mut self, context: u32, json: &[u8], host: &mut impl Host) {
         if shared::prepare(host).is_err() {
             self.problems.note(Problem::Shared);
         }
+        let read = Config::parse(json);
+        self.misconfigured = read.is_err();
+        match read {
+            Ok(Some(config)) => {
+                if shared::keep_config(host, json).is_err() {
+                    self.problems.note(Problem::Shared);
+                }
+                self.take(config);
+                host.log(
+                    Level::Info,
+                    concat!("hueshift: filter ", env!("CARGO_PKG_VERSION"), " is configured"),
+                );
+            }
+            Ok(None) => {
+                let holds = self.go_on(host);
+                host.log(Level::Info, &format!("hueshift: the plugin configuration has no keys: {holds}"));
+            }
+            Err(error) => {
+                self.problems.note(Problem::Config);
+                let holds = self.go_on(host);
+                let line = format!("hueshift: the plugin configuration cannot be used: {error}; {holds}");
+                host.log(Level::Error, &line);
+            }
+        }
+        self.told_ms = VecMap::default();
+        // A release may be open: its pace goes on.
+        self.set_tick(context, if self.tick_ms == TICK_OPEN_MS { TICK_OPEN_MS } else { TICK_IDLE_MS }, host);
+    }
+
+    /// The last good configuration holds; says which that is.
+    fn go_on(&mut self, host: &mut impl Host) -> &'static str {
+        if self.config.is_none()
+            && let Some(Ok(Some(config))) = shared::config(host).map(|json| Config::parse(&json))
+        {
+            self.take(config);
+        }
+        match self.config {
+            Some(_) => "the last good one goes on",
+            None => "the filter leaves all requests alone",
+        }
+    }
+
+    fn take(&mut self, config: Config) {
         self.plans.clear();
         self.reporter.configure(config.report_ms);
         self.config = Some(config);
-        self.told_ms = VecMap::default();
-        self.set_tick(context, TICK_IDLE_MS, host);
-        true
     }
 
     /// Request headers: finds the plan, draws the color and sets the header.
     pub fn assign(&mut self, host: &mut impl Host) -> Assigned {
-        let Some(config) = &self.config else { return Assigned::Untouched };
+        let Some(config) = &self.config else {
+            self.problems.note(Problem::Inert);
+            return Assigned::Untouched;
+        };
         let Some(route_name) = host.property(property::ROUTE_NAME) else { return Assigned::Untouched };
         let Some(planned) = self.plans.find(route_name, config, &mut self.problems) else {
             return Assigned::Untouched;
@@ -142,6 +182,7 @@ impl Vm {
             self.reporter.urgent = true;
             // Which context this request belongs to is not known here; each is told again at its next tick.
             self.told_ms = VecMap::default();
+            self.tick_ms = TICK_OPEN_MS;
             host.tick_every(TICK_OPEN_MS);
         }
         key
@@ -520,12 +561,46 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_configuration_leaves_the_old_one_in_force() {
+    fn an_unusable_configuration_leaves_the_last_good_one_in_force() {
         let mut rig = Rig::new();
-        assert!(!rig.vm.configure(2, b"{}", &mut rig.host));
-        assert!(rig.host.lines.iter().any(|line| line.contains("cluster")));
-        assert!(rig.request(&route(1, 1, 500), "u", "200").is_some());
+        for (context, json) in
+            [(2, r#"{"cluster":"","keys":[{"version":1,"hex":"00"}]}"#), (3, "{"), (4, "{}")]
+        {
+            rig.vm.configure(context, json.as_bytes(), &mut rig.host);
+            assert!(rig.request(&route(1, 1, 500), "u", "200").is_some(), "{json}");
+        }
+        assert_eq!(rig.problem(Problem::Config), 2, "no keys is no mistake");
+        assert!(rig.host.lines.iter().any(|line| line.contains("cluster") && line.contains("goes on")));
+        rig.vm.configure(1, b"{", &mut rig.host);
         rig.pass_ms(100);
-        assert_eq!(rig.reports().len(), 1, "the old context still ticks");
+        let first = rig.reports().remove(0).problems["config"];
+        rig.reply("{}");
+        rig.pass_ms(300);
+        assert!(rig.reports().remove(0).problems["config"] > first, "it is said again as long as it lasts");
+    }
+
+    #[test]
+    fn the_last_good_configuration_survives_the_vm() {
+        let mut rig = Rig::new();
+        let before = rig.request(&route(1, 1, 5000), "u", "200");
+        for json in ["{", ""] {
+            rig.vm = Vm::default();
+            rig.vm.configure(7, json.as_bytes(), &mut rig.host);
+            assert_eq!(rig.request(&route(1, 1, 5000), "u", "200"), before, "{json}");
+            assert!(before.is_some());
+        }
+    }
+
+    #[test]
+    fn without_any_usable_configuration_every_request_is_left_alone_and_counted() {
+        for json in ["", "{}", "{", r#"{"cluster":"c","keys":[]}"#] {
+            let mut rig = Rig::bare();
+            rig.vm.configure(1, json.as_bytes(), &mut rig.host);
+            rig.start_with(&route(1, 1, 5000), &[("x-hueshift-color", "green")]);
+            assert_eq!(rig.host.color().as_deref(), Some("green"), "{json}: untouched");
+            rig.pass_ms(1000);
+            assert_eq!(rig.host.counter("component.inert.hueshift_problems"), 1, "{json}");
+            assert!(rig.reports().is_empty(), "there is nobody to report to");
+        }
     }
 }

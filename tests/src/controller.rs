@@ -29,6 +29,8 @@ pub struct Home {
     folder: PathBuf,
     workers: usize,
     record: Option<PathBuf>,
+    /// The filter module of the next [`Home::spawn`].
+    pub module: PathBuf,
     process: Option<Process>,
     client: Client,
 }
@@ -84,9 +86,20 @@ impl Home {
         workers: usize,
         record: Option<PathBuf>,
     ) -> Self {
+        Home::on(workplace, documents, workers, record, programs::filter()).await
+    }
+
+    /// The same with another filter module.
+    pub async fn on(
+        workplace: &Workplace,
+        documents: Vec<BlueGreen>,
+        workers: usize,
+        record: Option<PathBuf>,
+        module: PathBuf,
+    ) -> Self {
         let folder = workplace.path().to_path_buf();
         let client = Client::new(&folder.join("state"));
-        let mut home = Home { documents, folder, workers, record, process: None, client };
+        let mut home = Home { documents, folder, workers, record, module, process: None, client };
         home.write();
         home.up().await;
         home
@@ -129,7 +142,7 @@ impl Home {
         if let Some(record) = &self.record {
             command.arg("--record").arg(record);
         }
-        command.arg("--envoy").arg(programs::envoy()).arg("--filter").arg(programs::filter());
+        command.arg("--envoy").arg(programs::envoy()).arg("--filter").arg(&self.module);
         self.process = Some(Process::start("hueshift up", &mut command, &self.folder.join("hueshift.log")));
     }
 

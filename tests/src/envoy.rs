@@ -86,6 +86,7 @@ pub struct Envoy {
     pub admin: SocketAddr,
     folder: PathBuf,
     setup: Setup,
+    generation: u32,
 }
 
 // === impl Plan ===
@@ -156,7 +157,7 @@ impl Envoy {
         }
         write(&folder, "filter.json", &filter(&setup.plugin, 1));
         let process = Process::start("Envoy", &mut command, &folder.join("envoy.log"));
-        let mut envoy = Envoy { process, listeners, admin, folder: place, setup };
+        let mut envoy = Envoy { process, listeners, admin, folder: place, setup, generation: 1 };
         wait_for("Envoy to be live", Duration::from_secs(30), async || {
             envoy.process.assert_running();
             let (status, text) = ask_address(admin, "GET", "/ready", "").await.ok()?;
@@ -178,10 +179,21 @@ impl Envoy {
     }
 
     /// Rebuilds every VM: another environment variable, nothing else.
-    pub async fn set_generation(&self, generation: u32) {
+    pub async fn set_generation(&mut self, generation: u32) {
+        self.generation = generation;
+        self.set_filter().await;
+    }
+
+    /// Replaces the plugin's configuration; the VMs stay.
+    pub async fn set_plugin(&mut self, plugin: Value) {
+        self.setup.plugin = plugin;
+        self.set_filter().await;
+    }
+
+    async fn set_filter(&self) {
         let stat = "extension_config_discovery.http_filter.hueshift.config_reload";
         let before = self.stat(stat).await;
-        write(&self.folder, "filter.json", &filter(&self.setup.plugin, generation));
+        write(&self.folder, "filter.json", &filter(&self.setup.plugin, self.generation));
         wait_for("Envoy to take the filter's configuration", Duration::from_secs(10), async || {
             (self.stat(stat).await > before).then_some(())
         })

@@ -5,6 +5,7 @@ use crate::client::{Load, Sent};
 use crate::clock::now_ns;
 use crate::controller::{Home, document, share};
 use crate::model::{Kind, Model, Served};
+use crate::programs;
 use crate::workplace::Workplace;
 use hueshift::api::BlueGreen;
 use hueshift_core::color::{Color, PerColor};
@@ -43,6 +44,18 @@ impl Stage {
         record: Option<&str>,
         adjust: impl FnOnce(&mut BlueGreen),
     ) -> Self {
+        Stage::on(name, steps, workers, record, programs::filter(), adjust).await
+    }
+
+    /// The same with another filter module.
+    pub async fn on(
+        name: &str,
+        steps: &[u16],
+        workers: usize,
+        record: Option<&str>,
+        module: PathBuf,
+        adjust: impl FnOnce(&mut BlueGreen),
+    ) -> Self {
         let workplace = Workplace::new(name);
         let models = PerColor {
             blue: Model::anywhere(Kind::Pricing, Color::Blue, "b1", 1).await,
@@ -52,7 +65,7 @@ impl Stage {
         let mut document = document(SERVICE, endpoints, steps);
         adjust(&mut document);
         let record: Option<PathBuf> = record.map(|name| workplace.join(name));
-        let home = Home::with(&workplace, vec![document], workers, record).await;
+        let home = Home::on(&workplace, vec![document], workers, record, module).await;
         Stage { home, models, stories: Vec::new(), workplace }
     }
 

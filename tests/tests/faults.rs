@@ -165,12 +165,44 @@ async fn what_cannot_start_says_what_and_what_to_do() {
     assert_eq!(code, Some(1), "Envoy of the first home still serves there: {text}");
     assert!(text.contains(&listen.to_string()), "{text}");
 
+    let mut half = std::fs::read(&filter).unwrap();
+    half.truncate(half.len() / 2);
+    let cut = stage.workplace.join("cut.wasm");
+    std::fs::write(&cut, half).unwrap();
+    let mut command = stage.home.command("up");
+    command.arg(stage.home.file()).arg("--filter").arg(&cut).arg("--envoy").arg(&envoy);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("cut.wasm") && text.contains("cargo wasm build"), "{text}");
+
     let wrong = stage.workplace.join("wrong.yaml");
     let good = std::fs::read_to_string(stage.home.file()).unwrap();
     std::fs::write(&wrong, good.replace("listen:", "lisen:")).unwrap();
     let (code, text) = run("c", envoy, wrong);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("wrong.yaml") && text.contains("lisen"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_module_that_envoy_cannot_load_costs_no_request() {
+    let folder = hueshift_tests::workplace::Workplace::new("empty-module");
+    let module = folder.join("empty.wasm");
+    // A module by its shape, with nothing in it that Envoy could run.
+    std::fs::write(&module, b"\0asm\x01\0\0\0\x01\x01\0").unwrap();
+    let mut stage = Stage::on("unloadable", &[25], 2, None, module, by_hand).await;
+    let log = stage.load(50, 200.0).requests(400).finish().await;
+    let findings = stage.findings(&log);
+    assert_eq!((findings.lost, stage.models.green.seen()), (0, 0), "{:?}", findings.lost_examples);
+
+    stage.home.interrupt();
+    stage.home.module = hueshift_tests::programs::filter();
+    stage.home.up().await;
+    let load = stage.load(300, 200.0).start();
+    stage.release("g2");
+    stage.wait_share(25).await;
+    let findings = stage.findings(&load.stop().await);
+    assert_eq!(findings.lost, 0, "the module came later, to the same Envoy: {:?}", findings.lost_examples);
 }
 
 fn files_in(folder: &std::path::Path) -> Vec<PathBuf> {

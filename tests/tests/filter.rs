@@ -279,6 +279,49 @@ async fn a_malformed_route_name_is_not_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_cannot_be_used_costs_no_request() {
+    let plan = Plan { limit: 5_000, ..Plan::FIVE };
+    let mut good = serde_json::Value::Null;
+    let keyless = |setup: &mut Setup| {
+        good = std::mem::replace(&mut setup.plugin, json!({"cluster": "hueshift-controller"}));
+    };
+    let mut rig = Rig::with("unusable", plan.routes(), keyless).await;
+    // No keys at the first delivery, as a mesh does it: the weights split, nobody is lost.
+    let log = Load::new(rig.envoy.listeners[0], 100, 500.0).requests(300).finish().await;
+    assert!(log.iter().all(|event| event.status == 200), "inert is no error");
+    let inert = "wasmcustom.component.inert.hueshift_problems";
+    wait_for("the filter to say that it is inert", Duration::from_secs(5), async || {
+        (rig.envoy.stat(inert).await >= 300).then_some(())
+    })
+    .await;
+    rig.envoy.set_plugin(good).await;
+    rig.every_worker_keeps_its_keys(&plan, 2).await;
+
+    let load = Load::new(rig.envoy.listeners[0], 1_000, 300.0).start();
+    let unusable = [json!({}), json!({"cluster": "", "keys": [{"version": 1, "hex": "no"}]}), json!("text")];
+    for (generation, plugin) in (2..).zip(unusable) {
+        for rebuilt in [false, true] {
+            match rebuilt {
+                false => rig.envoy.set_plugin(plugin.clone()).await,
+                // New VMs, and still no configuration that could be used.
+                true => rig.envoy.set_generation(generation).await,
+            }
+            let sent = load.glance().sent;
+            wait_for("requests after the change", Duration::from_secs(10), async || {
+                (load.glance().sent > sent + 300).then_some(())
+            })
+            .await;
+        }
+    }
+    let told = rig.sink.latest().values().filter(|report| report.problems.contains_key("config")).count();
+    assert!(told > 0, "the controller is told");
+    let log = load.stop().await;
+    let wrong = log.iter().find(|event| event.color != Some(lottery::color(&plan, event.session)));
+    assert_eq!(wrong, None, "affinity never paused");
+    rig.envoy.assert_filter_alive().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unknown_trailing_parts_of_a_plan_are_skipped() {
     let plan = Plan { limit: 5_000, ..Plan::FIVE };
     let later = Routes { name: format!("shop-{}.z9.kz-later.w7", plan.text()), ..plan.routes() };

@@ -29,6 +29,11 @@ pub const CLUSTERS: &str = "clusters.json";
 /// The file with the filter.
 pub const FILTER_FILE: &str = "filter.json";
 
+/// An authorization filter without rules, which lets everything pass.
+const RBAC_TYPE: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+/// Changes headers before Envoy looks for a route.
+const EARLY_TYPE: &str =
+    "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation";
 /// The type of the filter's configuration.
 const WASM_TYPE: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 
@@ -78,8 +83,7 @@ pub fn routes(service: &str, route: &Route) -> Value {
                     "route": action(json!({"cluster": cluster_name(service, color)})),
                 })
             };
-            // A candidate without a share has no pin route: where a filter is dead (it fails open) a client's own
-            // header would reach a condemned model.
+            // A candidate without a share has no pin route either: nothing leads to a condemned model.
             let candidate = (plan.limit > Bps::ZERO).then(|| plan.stable.other());
             let mut entries: Vec<Value> = [Color::Green, Color::Blue]
                 .into_iter()
@@ -162,13 +166,22 @@ fn listener(layout: &Layout, service: &BlueGreen) -> Option<Value> {
                 "use_remote_address": true,
                 // The request id is the session key of clients that bring none.
                 "generate_request_id": true,
+                // A client's own color header is gone before the filter sets it: it must steer nobody where a worker's
+                // filter is dead (it fails open) or inert.
+                "early_header_mutation_extensions": [{
+                    "name": "envoy.http.early_header_mutation.header_mutation",
+                    "typed_config": {"@type": EARLY_TYPE, "mutations": [{"remove": COLOR_HEADER}]},
+                }],
                 "rds": {"route_config_name": name, "config_source": file_source(&layout.routes(name))},
                 "http_filters": [
                     {
                         "name": FILTER,
                         "config_discovery": {
                             "config_source": file_source(&layout.xds(FILTER_FILE)),
-                            "type_urls": [WASM_TYPE],
+                            // As long as Envoy could not load the module it lets requests pass untouched; without
+                            // this it would answer each of them with 500.
+                            "default_config": {"@type": RBAC_TYPE},
+                            "type_urls": [WASM_TYPE, RBAC_TYPE],
                         },
                     },
                     {
