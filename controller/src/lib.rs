@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod mesh;
 pub mod ramp;
 pub mod rivals;
+pub mod routes;
 pub mod standalone;
 pub mod supervise;
 pub mod text;
