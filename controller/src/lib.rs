@@ -10,6 +10,7 @@ pub mod home;
 pub mod ingest;
 pub mod mesh;
 pub mod ramp;
+pub mod random;
 pub mod rivals;
 pub mod routes;
 pub mod standalone;

@@ -8,6 +8,7 @@ use super::layout::Layout;
 use super::xds;
 use crate::api::BlueGreen;
 use crate::home::{Apply, ApplyError, Remembered, Versioned};
+use crate::random;
 use crate::text::visible;
 use crate::view::ReleaseRecord;
 use hueshift_core::color::Color;
@@ -76,7 +77,7 @@ impl Store {
                 path.display()
             ));
         }
-        let hex = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = random::bytes::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
         let keys = vec![MeshKey { version: 1, hex }];
         let bytes = Versioned::bytes(Keys { keys: keys.clone() })?;
         files::replace(&path, &bytes).map_err(io::Error::other)?;
@@ -124,13 +125,7 @@ impl Apply for Store {
 
 /// A service number that nobody has.
 pub fn fresh_id() -> io::Result<ServiceId> {
-    Ok(ServiceId::from_bytes(random()?))
-}
-
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    let drawn = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
-    if drawn == N { Ok(bytes) } else { Err(io::Error::other("the system has no randomness")) }
+    Ok(ServiceId::from_bytes(random::bytes()?))
 }
 
 fn bytes<T: Serialize>(value: T) -> Result<Vec<u8>, ApplyError> {
