@@ -11,6 +11,7 @@ pub mod chance;
 pub mod checker;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod controller;
 pub mod envoy;
 pub mod http;

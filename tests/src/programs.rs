@@ -11,10 +11,7 @@ pub fn envoy() -> PathBuf {
         let path = env::var_os("PATH")?;
         env::split_paths(&path).map(|folder| folder.join("envoy")).find(|envoy| envoy.is_file())
     };
-    let cached = || {
-        let tools = env::var_os("HUESHIFT_TOOLS").map_or_else(|| target().join("tools"), PathBuf::from);
-        Some(root().join(tools).join("envoy-1.40.0/envoy"))
-    };
+    let cached = || Some(tools().join("envoy-1.40.0/envoy"));
     find("Envoy", "HUESHIFT_ENVOY", &[&on_path, &cached], "cargo wasm tools")
 }
 
@@ -38,6 +35,27 @@ pub fn hueshift() -> PathBuf {
 pub fn sample_model() -> PathBuf {
     let built = || Some(target().join("debug/sample-model"));
     find("the sample model", "HUESHIFT_SAMPLE_MODEL", &[&built], "cargo build -p hueshift-tests --bins")
+}
+
+/// A program or file of the cluster: etcd, kube-apiserver and what else `cargo wasm tools cluster` makes.
+pub fn cluster(name: &str) -> PathBuf {
+    let folder = env::var_os("HUESHIFT_CLUSTER").filter(|path| !path.is_empty());
+    let folder = folder.map(|path| root().join(path)).or_else(newest_cluster).unwrap_or_default();
+    let path = folder.join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing\n  make it with: cargo wasm tools cluster\n  or name its folder in HUESHIFT_CLUSTER",
+        path.display()
+    );
+    path
+}
+
+/// The folder for pins that changed is another one; the newest belongs to the present pins.
+fn newest_cluster() -> Option<PathBuf> {
+    let entries = std::fs::read_dir(tools()).ok()?.flatten().map(|entry| entry.path());
+    let ours =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cluster-"));
+    entries.filter(ours).max_by_key(|path| path.metadata().and_then(|data| data.modified()).ok())
 }
 
 /// Envoy's version line, for the head of a measurement.
@@ -69,6 +87,11 @@ fn find(what: &str, variable: &str, places: &[&dyn Fn() -> Option<PathBuf>], rem
         "{what} is missing (looked at {})\n  make it with: {remedy}\n  or name it in {variable}",
         looked.join(", ")
     );
+}
+
+fn tools() -> PathBuf {
+    let tools = env::var_os("HUESHIFT_TOOLS").map_or_else(|| target().join("tools"), PathBuf::from);
+    root().join(tools)
 }
 
 fn root() -> PathBuf {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod compile;
 pub mod inspect;
 pub mod problem;

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 #[derive(Debug)]
 pub struct Ready {
     envoy: PathBuf,
+    cluster: Option<PathBuf>,
 }
 
 /// Gets and builds what is missing; cargo decides what is out of date.
@@ -16,7 +17,7 @@ pub fn all() -> Outcome<Ready> {
     let envoy = tools::envoy()?;
     compile::run()?;
     programs()?;
-    Ok(Ready { envoy })
+    Ok(Ready { envoy, cluster: None })
 }
 
 /// Builds the controller and the harness's programs.
@@ -30,6 +31,12 @@ pub fn programs() -> Outcome {
 // === impl Ready ===
 
 impl Ready {
+    /// With the servers of a cluster, which take long to build the first time.
+    pub fn with_cluster(mut self, folder: PathBuf) -> Self {
+        self.cluster = Some(folder);
+        self
+    }
+
     /// Names everything to a program by environment variables, which the harness reads.
     pub fn name_in(&self, command: &mut Command) {
         command
@@ -39,6 +46,9 @@ impl Ready {
             .env("HUESHIFT_SAMPLE_MODEL", workspace::program("sample-model"))
             .env_remove("HUESHIFT_STATE")
             .current_dir(workspace::root());
+        if let Some(folder) = &self.cluster {
+            command.env("HUESHIFT_CLUSTER", folder);
+        }
     }
 }
 

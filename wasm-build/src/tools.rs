@@ -56,11 +56,16 @@ pub fn envoy() -> Outcome<PathBuf> {
     }
 }
 
-/// The cache folder: `HUESHIFT_TOOLS`, else inside cargo's target folder.
-pub fn cache() -> PathBuf {
+/// Where all tools are kept: `HUESHIFT_TOOLS`, else inside cargo's target folder.
+pub fn root() -> PathBuf {
     let tools =
         env::var_os("HUESHIFT_TOOLS").map_or_else(|| workspace::target().join("tools"), PathBuf::from);
-    workspace::root().join(tools).join(format!("envoy-{ENVOY_VERSION}"))
+    workspace::root().join(tools)
+}
+
+/// The cache folder of this Envoy.
+pub fn cache() -> PathBuf {
+    root().join(format!("envoy-{ENVOY_VERSION}"))
 }
 
 fn broken_cache(cached: &Path, why: &str) -> Problem {

@@ -1,17 +1,19 @@
 //! `cargo verify [--quick | --full]`: everything that must hold before a change lands, real Envoy included.
 
-use hueshift_wasm_build::problem::{Outcome, exit};
-use hueshift_wasm_build::ready;
+use hueshift_wasm_build::problem::{Outcome, Problem, exit};
+use hueshift_wasm_build::ready::{self, Ready};
 use hueshift_wasm_build::steps::Steps;
-use hueshift_wasm_build::workspace::cargo;
-use hueshift_wasm_build::{compile, inspect, tools};
+use hueshift_wasm_build::workspace::{self, cargo};
+use hueshift_wasm_build::{cluster, compile, inspect, tools};
+use std::fs;
 use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "\
 Usage: cargo verify [--quick | --full]
 
 Format, lints (host and module), unit and property tests, core without a standard library, the module's build and
-inspection, end-to-end tests against a real Envoy, documentation without warnings. Logs: target/verify/.
+inspection, end-to-end tests against a real Envoy and against a real cluster (API server, istiod; built with Go,
+once), documentation without warnings. Logs: target/verify/.
 
   --quick   without the end-to-end tests
   --full    with all repetitions of the end-to-end tests (an hour rather than minutes)";
@@ -76,30 +78,44 @@ fn verify(extent: Extent) -> Outcome {
     }
     if extent == Extent::Quick {
         steps.leave_out("end-to-end tests against a real Envoy", "because of --quick");
+        steps.leave_out("end-to-end tests against a cluster", "because of --quick");
         return steps.finish();
     }
     steps.call("Envoy", tools::envoy);
     if let Some(ready) = steps.call("programs", ready::all) {
-        let mut tests = cargo([
-            "test",
-            "--package",
-            "hueshift-tests",
-            "--test",
-            "*",
-            "--locked",
-            "--no-fail-fast",
-            "--",
-            "--test-threads",
-            "1",
-        ]);
-        ready.name_in(&mut tests);
-        tests.env("RUST_BACKTRACE", "0");
-        if extent == Extent::Full {
-            tests.env("HUESHIFT_FULL", "1");
+        let (envoy, mesh) = end_to_end_tests()?;
+        steps.run("end-to-end tests against a real Envoy", &mut tests(&envoy, &ready, extent));
+        if let Some(folder) = steps.call("servers of a cluster", cluster::folder) {
+            let ready = ready.with_cluster(folder);
+            steps.run("end-to-end tests against a cluster", &mut tests(&mesh, &ready, extent));
         }
-        steps.run("end-to-end tests against a real Envoy", &mut tests);
     }
     steps.finish()
+}
+
+/// Names of the end-to-end tests: against Envoy alone, and against a cluster.
+fn end_to_end_tests() -> Outcome<(Vec<String>, Vec<String>)> {
+    let folder = workspace::root().join("tests/tests");
+    let entries = fs::read_dir(&folder).map_err(|error| Problem::doing(folder.display(), error))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+        .collect();
+    names.sort();
+    Ok(names.into_iter().partition(|name| !name.starts_with("mesh_")))
+}
+
+fn tests(names: &[String], ready: &Ready, extent: Extent) -> Command {
+    let mut tests = cargo(["test", "--package", "hueshift-tests", "--locked", "--no-fail-fast"]);
+    for name in names {
+        tests.args(["--test", name]);
+    }
+    tests.args(["--", "--test-threads", "1"]);
+    ready.name_in(&mut tests);
+    tests.env("RUST_BACKTRACE", "0");
+    if extent == Extent::Full {
+        tests.env("HUESHIFT_FULL", "1");
+    }
+    tests
 }
 
 fn for_wasm<const N: usize>(words: [&str; N]) -> Command {

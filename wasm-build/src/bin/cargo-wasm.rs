@@ -1,7 +1,8 @@
-//! `cargo wasm build | inspect | tools`.
+//! `cargo wasm build | inspect | tools [cluster]`.
 
 use hueshift_wasm_build::problem::{Outcome, Problem, exit};
-use hueshift_wasm_build::{compile, inspect, tools};
+use hueshift_wasm_build::{cluster, compile, inspect, tools};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -9,7 +10,10 @@ Usage: cargo wasm <VERB>
 
   build     compile the module that Envoy loads, and print its size
   inspect   check its imports, exports and size
-  tools     get Envoy, unless HUESHIFT_ENVOY or PATH already has it, and print where it is";
+  tools     get Envoy, unless HUESHIFT_ENVOY or PATH already has it, and print where it is
+  tools cluster
+            build etcd, kube-apiserver, kube-controller-manager, kubectl and istiod from pinned Go modules
+            (some minutes, once), and print the folder";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,19 +21,19 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         ["build"] => exit(compile::run()),
         ["inspect"] => exit(inspect::run()),
-        ["tools"] => exit(print_tools()),
+        ["tools"] => exit(tools::envoy().and_then(print)),
+        ["tools", "cluster"] => exit(cluster::folder().and_then(print)),
         ["--help" | "-h" | "help"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS
         }
         [] => usage("a verb is missing"),
-        [verb, ..] => usage(&format!("`{verb}` is not understood here")),
+        words => usage(&format!("`{}` is not understood here", words.join(" "))),
     }
 }
 
-fn print_tools() -> Outcome {
-    let envoy = tools::envoy()?;
-    println!("{}", envoy.to_str().ok_or_else(|| Problem::new("the path of Envoy is not UTF-8"))?);
+fn print(path: PathBuf) -> Outcome {
+    println!("{}", path.to_str().ok_or_else(|| Problem::new("the path is not UTF-8"))?);
     Ok(())
 }
 

@@ -1,0 +1,117 @@
+//! A cluster without containers: etcd, kube-apiserver and what else a test asks for, as plain processes in a
+//! network namespace of the test's own.
+//!
+//! Everything that Hueshift talks to is real; only the kubelet is ours, and it really starts the pods' programs.
+
+pub mod api;
+pub mod netns;
+pub mod suite;
+
+use crate::programs;
+use crate::workplace::Workplace;
+use api::{ADMIN, Api, User};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+
+/// What to start.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    /// Users besides the administrator.
+    pub users: Vec<User>,
+    /// Istio's definitions, so that its objects can be written.
+    pub istio_crds: bool,
+}
+
+/// The running cluster; everything ends with it.
+pub struct Cluster {
+    /// The administrator's client.
+    pub client: kube::Client,
+    /// The two servers below everything.
+    pub api: Mutex<Api>,
+    workplace: Mutex<Workplace>,
+    folder: PathBuf,
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Starts all parts and waits until they serve.
+    pub async fn start(parts: Parts) -> Self {
+        assert!(netns::inside(), "a cluster starts inside a namespace of its own: call netns::enter() first");
+        let workplace = Workplace::new("cluster");
+        let folder = workplace.path().to_path_buf();
+        let api = Api::start(&folder, &parts.users).await;
+        let client = api::client(&api.kubeconfig(ADMIN)).await;
+        let cluster = Cluster { client, api: Mutex::new(api), workplace: Mutex::new(workplace), folder };
+        if parts.istio_crds {
+            cluster.kubectl_file("apply", &programs::cluster("istio-crds.yaml"));
+            cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
+        }
+        cluster
+    }
+
+    /// The folder of all logs and files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Keeps that folder after the end.
+    pub fn keep(&self) {
+        self.workplace.lock().unwrap().keep();
+        eprintln!("files and logs of the cluster are kept in {}", self.folder.display());
+    }
+
+    /// The kubeconfig of a user; "admin" for the administrator.
+    pub fn kubeconfig(&self, user: &str) -> PathBuf {
+        self.api.lock().unwrap().kubeconfig(user)
+    }
+
+    /// A client of a user.
+    pub async fn client_of(&self, user: &str) -> kube::Client {
+        api::client(&self.kubeconfig(user)).await
+    }
+
+    /// `kubectl` with these words, as a user, with this on its standard input; whatever comes out of it.
+    pub fn try_kubectl(&self, user: &str, words: &[&str], input: &str) -> Output {
+        let mut child = Command::new(programs::cluster("kubectl"))
+            .args(words)
+            .env("KUBECONFIG", self.kubeconfig(user))
+            // Discovery is cached per server; a home of our own keeps it from the person's.
+            .env("HOME", &self.folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl starts");
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("kubectl reads");
+        child.wait_with_output().expect("kubectl ends")
+    }
+
+    /// `kubectl` as administrator; gives what it prints and panics if it fails.
+    pub fn kubectl(&self, words: &[&str]) -> String {
+        expect_success(words, &self.try_kubectl(ADMIN, words, ""))
+    }
+
+    /// `kubectl apply --server-side` of these documents as administrator.
+    pub fn apply(&self, yaml: &str) {
+        let words = ["apply", "--server-side", "--field-manager=tests", "--force-conflicts", "-f", "-"];
+        expect_success(&words, &self.try_kubectl(ADMIN, &words, yaml));
+    }
+
+    fn kubectl_file(&self, verb: &str, file: &Path) {
+        self.kubectl(&[verb, "--server-side", "-f", &file.display().to_string()]);
+    }
+}
+
+fn expect_success(words: &[&str], output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "kubectl {} failed ({}): {}",
+        words.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
