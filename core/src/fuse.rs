@@ -19,9 +19,12 @@ const ERRORS_PER_SLOT: u8 = 3;
 /// What an error and a success add, and where it trips.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Steps {
-    up: f64,
-    down: f64,
-    h: f64,
+    /// What an error adds.
+    pub up: f64,
+    /// What a success adds; negative.
+    pub down: f64,
+    /// Where it trips.
+    pub h: f64,
 }
 
 /// The running score of one color.
@@ -151,38 +154,6 @@ mod tests {
     /// The outcome number (from 1) at which `count` outcomes of the candidate, each from its own slot, trip.
     fn trips_at(fuse: &mut Fuse, count: u16, error: impl Fn(u16) -> bool) -> Option<u16> {
         (1..=count).find(|n| fuse.observe(Color::Green, *n, error(*n)))
-    }
-
-    #[test]
-    fn the_oracle_agrees_on_every_score_and_trip() {
-        let oracle = crate::oracle::oracle("ecusum");
-        for case in oracle["cases"].as_array().unwrap() {
-            let steps =
-                Steps::new(&FuseParams { p0: case["p0"].as_f64().unwrap(), h: case["h"].as_f64().unwrap() });
-            let steps = steps.unwrap();
-            assert!((steps.up - case["up"].as_f64().unwrap()).abs() <= 1e-9 * steps.up);
-            assert!((steps.down - case["down"].as_f64().unwrap()).abs() <= 1e-9 * -steps.down);
-            let mut score = ECusum::default();
-            let needed = (1..).find(|_| score.step(&steps, true) >= steps.h).unwrap();
-            assert_eq!(needed, case["requests_to_trip_at_100_percent"].as_u64().unwrap());
-        }
-        for sequence in oracle["sequences"].as_array().unwrap() {
-            let steps = Steps::new(&FuseParams {
-                p0: sequence["p0"].as_f64().unwrap(),
-                h: sequence["h"].as_f64().unwrap(),
-            });
-            let (steps, mut score, mut tripped) = (steps.unwrap(), ECusum::default(), None);
-            for (n, outcome) in (1u64..).zip(sequence["outcomes"].as_str().unwrap().chars()) {
-                let s = score.step(&steps, outcome == '1');
-                if s >= steps.h && tripped.is_none() {
-                    tripped = Some(n);
-                }
-                if let Some(expected) = sequence["s_after"][alloc::format!("{n}")].as_f64() {
-                    assert!((s - expected).abs() <= 1e-9 * expected.abs(), "{}: {n}", sequence["name"]);
-                }
-            }
-            assert_eq!(tripped, sequence["trips_at_request"].as_u64(), "{}", sequence["name"]);
-        }
     }
 
     #[test]

@@ -10,20 +10,31 @@
 
 pub mod analysis;
 pub mod block;
+pub mod buckets;
+pub mod case;
 pub mod certificate;
 pub mod dead;
+pub mod dispersion;
 pub mod errors;
 pub mod evidence;
+pub mod history;
+pub mod latency;
 pub mod line;
 pub mod math;
 pub mod one_sample;
+pub mod planning;
+pub mod predictions;
+pub mod psi;
+pub mod quantile;
 pub mod ratio;
+pub mod ratio_interval;
 pub mod restarts;
 pub mod row;
 pub mod share;
 pub mod slots;
 pub mod srm;
 pub mod tally;
+pub mod testimony;
 pub mod trips;
 pub mod verdict;
 
@@ -37,19 +48,22 @@ pub use row::{Row, Side};
 pub use verdict::Verdict;
 
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
+use alloc::vec;
+use analysis::PredictionMode;
 use block::{Block, Blocks, Stratum};
+use case::Case;
 use certificate::Certificates;
-use errors::ErrorsMetric;
+use latency::Reference;
 use libm::log;
 use line::{Counted, MetricLogs};
-use one_sample::OneSample;
+use predictions::Past;
 use ratio::{Errors, Ratio};
 use restarts::{Restarts, Schedule, Scheme};
 use serde::{Deserialize, Serialize};
 use share::SecondErrors;
 use tally::{Delta, Outcome, Tally};
-use units::{Batch, Units};
+use testimony::{Closed, Hearing};
+use units::Units;
 
 /// The judge of one release.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,8 +78,11 @@ pub struct Judge {
     #[serde(with = "block::pairs")]
     second: BTreeMap<Stratum, SecondErrors>,
     units: Units,
-    errors: Option<ErrorsMetric>,
-    slo: Option<Slo>,
+    /// Where latencies are booked; `None` if they are not judged.
+    reference: Option<Reference>,
+    /// Predictions of earlier blocks.
+    past: Past,
+    case: Case,
     control: Control,
     certificates: Certificates,
     /// Completed requests by the bits of the configured split (0..=1: their order is that of the numbers).
@@ -84,13 +101,6 @@ pub struct Checkpoint {
 /// A checkpoint that another version wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownCheckpoint(pub u32);
-
-/// The candidate's error rate against a fixed ceiling.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Slo {
-    test: OneSample,
-    restarts: Restarts,
-}
 
 /// As many slots of stable as the candidate has, judged against the rest of stable: what this environment makes of
 /// two equal halves.
@@ -125,12 +135,17 @@ impl Judge {
             v0: analysis.restart_v0,
             scheme: Scheme::Uniform,
         };
-        let active = |metric| analysis.metrics.contains(&metric);
+        let mut case = Case::new(&analysis, schedule);
+        let reference = analysis.metrics.contains(&Metric::Latency).then(|| Reference::new(&analysis));
+        if let Some(weights) = reference.as_ref().and_then(Reference::weights) {
+            case.begin_latency(weights.prior());
+        }
         let mut certificates = Certificates::new();
         certificates.follow(requirement);
         let mut judge = Judge {
-            errors: active(Metric::Errors).then(|| ErrorsMetric::new(&analysis, schedule)),
-            slo: analysis.slo_error_rate.filter(|_| active(Metric::Slo)).map(|p0| Slo::new(p0, schedule)),
+            reference,
+            past: Past::default(),
+            case,
             control: Control::new(schedule),
             certificates,
             requirement,
@@ -164,12 +179,13 @@ impl Judge {
         if rows.is_empty() && self.second.is_empty() && !self.blocks.any_closes(t_ms, &self.analysis) {
             return self.line();
         }
-        let batch = self.take(t_ms, rows);
-        self.judge_rates(t_ms, &batch);
-        self.judge_slots(t_ms, &batch);
-        self.judge_blocks(t_ms);
-        self.judge_second(t_ms);
-        self.certificates.mark();
+        let mut hearing = self.take(t_ms, rows);
+        self.close_blocks(t_ms, &mut hearing);
+        self.close_second(t_ms, &mut hearing);
+        self.case.hear(t_ms, hearing.strata.iter());
+        self.control.hear(t_ms, &hearing);
+        self.certify(&hearing);
+        self.freeze_reference();
         self.score();
         self.line()
     }
@@ -210,6 +226,8 @@ impl Judge {
     pub fn checkpoint(&self) -> Checkpoint {
         let mut judge = self.clone();
         judge.tally.forget_histograms();
+        judge.blocks.drop_latency();
+        judge.blocks.drop_predictions();
         Checkpoint { version: CHECKPOINT_VERSION, judge }
     }
 
@@ -222,16 +240,36 @@ impl Judge {
         }
     }
 
-    fn take(&mut self, t_ms: u64, rows: &[Row]) -> Batch {
-        let mut batch = Batch::default();
+    fn take(&mut self, t_ms: u64, rows: &[Row]) -> Hearing {
+        let mut hearing = Hearing::default();
         for row in rows {
             if let Outcome::Accepted(delta) = self.tally.take(row) {
                 self.count(row, &delta);
-                batch.add(row, &delta, self.analysis.mode);
-                self.blocks.add(t_ms, (row.proxy.clone(), row.epoch), row.split, &delta);
+                let stratum = (row.proxy.clone(), row.epoch);
+                self.book(t_ms, &stratum, row.split, &delta);
+                hearing.strata.entry(stratum).or_default().add(row, &delta, self.analysis.mode);
             }
         }
-        batch
+        hearing
+    }
+
+    fn book(&mut self, t_ms: u64, stratum: &Stratum, split: f64, delta: &Delta) {
+        let Some(block) = self.blocks.add(t_ms, stratum.clone(), split, delta) else { return };
+        if t_ms > self.analysis.latency_warmup_ms
+            && let Some(reference) = &mut self.reference
+        {
+            reference.book(&mut block.latency, &delta.blue, &delta.green);
+        }
+        if self.analysis.metrics.contains(&Metric::Predictions) {
+            let bins = self.analysis.prediction_bins;
+            let predicted = &mut block.predictions;
+            for (counts, new) in [
+                (&mut predicted.green, &delta.green.predictions),
+                (&mut predicted.blue, &delta.blue.predictions),
+            ] {
+                new.iter().for_each(|(bin, n)| buckets::add(counts, predictions::bin(*bin, bins), *n));
+            }
+        }
     }
 
     fn count(&mut self, row: &Row, delta: &Delta) {
@@ -260,65 +298,71 @@ impl Judge {
         }
     }
 
-    /// Tests of a rate need no pairing and take every difference at once.
-    fn judge_rates(&mut self, t_ms: u64, batch: &Batch) {
-        if let Some(errors) = &mut self.errors {
-            errors.add_requests(t_ms, batch.requests, batch.errors);
-        }
-        if let Some(slo) = &mut self.slo {
-            slo.add(t_ms, batch.requests, batch.errors);
+    /// Tests of two samples take whole blocks.
+    fn close_blocks(&mut self, t_ms: u64, hearing: &mut Hearing) {
+        let Analysis { rho0, mode, split_mode, prediction_bins, .. } = self.analysis;
+        let equality = self.analysis.prediction_mode == PredictionMode::Equality
+            && self.analysis.metrics.contains(&Metric::Predictions);
+        let ratio_test = Ratio::worse_than(rho0);
+        let plug_in = equality.then(|| self.past.weights(prediction_bins, predictions::STRENGTH));
+        let weights = self.reference.as_ref().and_then(Reference::weights);
+        for (stratum, block) in self.blocks.close(t_ms, &self.analysis) {
+            let mut ratio = [0.0; ratio::ALTERNATIVES];
+            if mode != Mode::Sessions {
+                ratio_test.add(block.errors(split_mode), &mut ratio);
+            }
+            let latency = weights.map(|weights| {
+                let mut sums = vec![0.0; weights.len()];
+                weights.add(&block.latency, &mut sums);
+                sums
+            });
+            let predictions = plug_in.as_ref().map_or(0.0, |weights| weights.increment(&block.predictions));
+            if equality {
+                self.past.learn(&block.predictions);
+            }
+            let closed = Closed { ratio, latency: latency.unwrap_or_default(), predictions, block };
+            hearing.strata.entry(stratum).or_default().closed = Some(closed);
         }
     }
 
-    /// Session unit: each lottery slot once, at its first error; strata in their order.
-    fn judge_slots(&mut self, t_ms: u64, batch: &Batch) {
-        let errors = self.units.take(batch);
+    fn close_second(&mut self, t_ms: u64, hearing: &mut Hearing) {
+        if t_ms.is_multiple_of(1_000) {
+            for (stratum, errors) in core::mem::take(&mut self.second) {
+                hearing.strata.entry(stratum).or_default().second = Some(errors);
+            }
+        }
+    }
+
+    fn certify(&mut self, hearing: &Hearing) {
+        let fresh = self.units.take(hearing);
         let (n, bad) = self.units.totals();
         self.certificates.set_units(n, bad);
         if self.analysis.mode == Mode::Sessions {
-            errors.iter().for_each(|errors| self.certificates.add(*errors));
-            if let Some(metric) = &mut self.errors {
-                metric.add_errors(t_ms, errors.into_iter());
-            }
+            fresh.into_iter().for_each(|errors| self.certificates.add(errors));
+        } else {
+            let closed = hearing.strata.values().filter_map(|said| said.closed.as_ref());
+            let errors = closed.map(|closed| closed.block.errors(self.analysis.split_mode));
+            errors.for_each(|errors| self.certificates.add(errors));
         }
+        self.certificates.mark();
     }
 
-    /// Tests of two samples take whole blocks, strata in their order.
-    fn judge_blocks(&mut self, t_ms: u64) {
-        let blocks: Vec<Block> =
-            self.blocks.close(t_ms, &self.analysis).into_iter().map(|(_, b)| b).collect();
-        self.control.add(t_ms, &blocks);
-        if self.analysis.mode != Mode::Sessions {
-            let split_mode = self.analysis.split_mode;
-            let errors = blocks.iter().map(|block| Errors {
-                share: block.share(split_mode),
-                candidate: block.green.errors,
-                stable: block.blue.errors,
-            });
-            errors.clone().for_each(|errors| self.certificates.add(errors));
-            if let Some(metric) = &mut self.errors {
-                metric.add_errors(t_ms, errors);
+    /// A frozen reference takes part from the next tick on, and never scores the data it was built from.
+    fn freeze_reference(&mut self) {
+        if let Some(reference) = &mut self.reference
+            && reference.freeze()
+        {
+            self.blocks.drop_latency();
+            if let Some(weights) = reference.weights() {
+                self.case.begin_latency(weights.prior());
             }
-        }
-    }
-
-    fn judge_second(&mut self, t_ms: u64) {
-        if t_ms.is_multiple_of(1_000) {
-            if let Some(errors) = &mut self.errors {
-                errors.add_second(t_ms, self.second.values().copied());
-            }
-            self.second.clear();
         }
     }
 
     fn score(&mut self) {
         let analysis = &self.analysis;
         self.control.noisy |= self.control.restarts.log_e() >= log(analysis.noisy_at);
-        let metrics = MetricLogs {
-            errors: self.errors.as_ref().map(|errors| errors.log_e(self.control.noisy)),
-            slo: self.slo.as_ref().map(|slo| slo.restarts.log_e()),
-            ..MetricLogs::default()
-        };
+        let metrics = self.case.metrics(analysis, self.control.noisy);
         let log_e = metrics.combine(analysis);
         let groups = self.srm.iter();
         let log_srm = groups.fold(0.0, |sum, (split, (candidate, stable))| {
@@ -328,7 +372,7 @@ impl Judge {
         let suspicious = zone != Verdict::Continue
             || (analysis.srm && log_srm >= log(1.0 / analysis.alpha_srm))
             || self.control.noisy;
-        self.condemned |= zone == Verdict::Rollback;
+        self.condemned |= zone == Verdict::Rollback || self.case.predictions_condemn(analysis);
         self.last = Scores { log_e, metrics, log_srm, suspicious };
     }
 
@@ -356,22 +400,6 @@ impl Judge {
     }
 }
 
-// === impl Slo ===
-
-impl Slo {
-    fn new(p0: f64, schedule: Schedule) -> Self {
-        Slo { test: OneSample::above(p0), restarts: Restarts::equal(schedule, one_sample::ALTERNATIVES) }
-    }
-
-    fn add(&mut self, t_ms: u64, n: u64, errors: u64) {
-        if n > 0 {
-            let mut sums = [0.0; one_sample::ALTERNATIVES];
-            self.test.add(n, errors, &mut sums);
-            self.restarts.add(t_ms, &sums);
-        }
-    }
-}
-
 // === impl Control ===
 
 impl Control {
@@ -383,9 +411,10 @@ impl Control {
         }
     }
 
-    fn add(&mut self, t_ms: u64, blocks: &[Block]) {
+    fn hear(&mut self, t_ms: u64, hearing: &Hearing) {
         let mut sums = [0.0; ratio::ALTERNATIVES];
-        for Block { blue, control, .. } in blocks {
+        for closed in hearing.strata.values().filter_map(|said| said.closed.as_ref()) {
+            let Block { blue, control, .. } = closed.block;
             let rest = blue.n.saturating_sub(control.n);
             let errors =
                 Errors::realised(control.n, rest, control.errors, blue.errors.saturating_sub(control.errors));

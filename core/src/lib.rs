@@ -12,8 +12,6 @@ pub mod intake;
 pub mod judge;
 pub mod keys;
 pub mod lottery;
-#[cfg(test)]
-mod oracle;
 pub mod outcome;
 pub mod planner;
 pub mod release;

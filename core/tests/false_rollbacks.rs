@@ -101,6 +101,7 @@ fn release(rule: &mut impl Rule, seed: u64, stable_rate: f64, candidate_rate: f6
             control: None,
             error_slots,
             done_slots: Some(done_slots),
+            ..Row::default()
         };
         if rule.rolls_back(seq * TICK_MS, &[row]) {
             return Some(seq * TICK_MS);

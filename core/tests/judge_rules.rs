@@ -322,7 +322,7 @@ proptest! {
             });
             let row = Row {
                 proxy: "gw".into(), incarnation, seq, epoch, split, blue: side(0), green: side(2), control: side(4),
-                error_slots: slots.clone(), done_slots: done.then_some(slots),
+                error_slots: slots.clone(), done_slots: done.then_some(slots), ..Row::default()
             };
             let line = judge.tick(10 * (i as u64 + 1), &[row]);
             prop_assert!(!line.log_e.is_nan() && !line.log_srm.is_nan());

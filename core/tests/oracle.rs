@@ -4,12 +4,25 @@
 //! beside this test. A file that nobody reads is a failure, so a new kind of vector cannot be forgotten.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test asserts by panicking
 
+use hueshift_core::contract::FuseParams;
+use hueshift_core::fuse::{ECusum, Steps};
+use hueshift_core::histogram::{Sparse, bucket_of};
 use hueshift_core::judge::analysis::Analysis;
+use hueshift_core::judge::buckets::{self, Buckets};
 use hueshift_core::judge::certificate::{RatioCertificate, Tolerance};
+use hueshift_core::judge::dispersion;
+use hueshift_core::judge::history::{self, LatencyHistory};
+use hueshift_core::judge::latency::margin::Margin;
+use hueshift_core::judge::latency::weights::Weights;
 use hueshift_core::judge::line::RowCounts;
 use hueshift_core::judge::math::{ln_beta, lse, rate_interval};
 use hueshift_core::judge::one_sample::OneSample;
+use hueshift_core::judge::planning::Effect;
+use hueshift_core::judge::predictions::{self, Distance, Past};
+use hueshift_core::judge::psi::psi;
+use hueshift_core::judge::quantile::{normal, rate_upper_limit};
 use hueshift_core::judge::ratio::{Errors, Ratio};
+use hueshift_core::judge::ratio_interval::ratio_interval;
 use hueshift_core::judge::restarts::{Restarts, Schedule, Scheme};
 use hueshift_core::judge::share::{self, SecondErrors};
 use hueshift_core::judge::slots::{SlotSet, errors_of};
@@ -20,68 +33,70 @@ use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// How a file is read.
-enum Reader {
-    /// By this function; it gives the number of cases.
-    Here(fn(&Value) -> usize),
-    /// By the unit tests of a module (the same folder).
-    UnitTest(&'static str),
-    /// Not yet.
-    LaterPart(&'static str),
-}
+/// How many cases of a file were reproduced.
+type Check = fn(&Value) -> usize;
 
-fn reader(file: &str) -> Reader {
-    use Reader::{Here, LaterPart, UnitTest};
-    match file {
-        "bernoulli_cs" => Here(bernoulli_cs),
-        "block_share" => Here(block_share),
-        "cb_errors" => Here(cb_errors),
-        "certify" => Here(certify),
-        "combine" => Here(combine),
-        "error_metric" => Here(error_metric),
-        "one_sample" => Here(one_sample),
-        "restarts" => Here(restarts),
-        "slot_errors" => Here(slot_errors),
-        "special" => Here(special),
-        "srm" => Here(srm_groups),
-        "tally" => Here(tally),
-        "ecusum" => UnitTest("fuse.rs"),
-        "latency_buckets" => UnitTest("histogram.rs (buckets; the margin maps come with the latency metric)"),
-        "cb_latency" | "history_latency" => LaterPart("the latency metric is not judged yet"),
-        "prediction_cb" | "ks_band" | "psi" => LaterPart("the predictions metric is not judged yet"),
-        "history_null" => LaterPart("the history null hypothesis comes with the watches after cutover"),
-        "dispersion" => {
-            LaterPart("the choice of the unit of chance from stable's history comes with the full judge")
-        }
-        "rate_ratio_cs" => LaterPart("the interval of the ratio is shown by the full judge's report"),
-        "planning" => LaterPart("planned sample sizes come with `plan-sample`"),
-        _ => panic!("{file}.json: no test reads this file"),
-    }
-}
+const FILES: [(&str, Check); 23] = [
+    ("bernoulli_cs", bernoulli_cs),
+    ("block_share", block_share),
+    ("cb_errors", cb_errors),
+    ("cb_latency", cb_latency),
+    ("certify", certify),
+    ("combine", combine),
+    ("dispersion", dispersion),
+    ("ecusum", ecusum),
+    ("error_metric", error_metric),
+    ("history_latency", history_latency),
+    ("history_null", history_null),
+    ("ks_band", ks_band),
+    ("latency_buckets", latency_buckets),
+    ("one_sample", one_sample),
+    ("planning", planning),
+    ("prediction_cb", prediction_cb),
+    ("psi", psi_of_pairs),
+    ("rate_ratio_cs", rate_ratio_cs),
+    ("restarts", restarts),
+    ("slot_errors", slot_errors),
+    ("special", special),
+    ("srm", srm_groups),
+    ("tally", tally),
+];
 
 #[test]
 fn every_oracle_file_is_reproduced() {
-    let folder = std::env::var_os("HUESHIFT_ORACLES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles"), PathBuf::from);
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|ext| ext == "json"));
-    files.sort();
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles");
+    let folder = std::env::var_os("HUESHIFT_ORACLES").map_or_else(|| own.clone(), PathBuf::from);
+    let files = json_files(&folder);
     assert!(!files.is_empty(), "{}: no oracle files", folder.display());
+    if folder == own {
+        let names: Vec<String> = files.iter().map(|path| stem(path)).collect();
+        assert_eq!(names, FILES.map(|(name, _)| name), "the copy beside this test is complete");
+    }
     // Past the test harness, which would swallow it.
     let mut out = std::io::stdout();
     writeln!(out, "oracles in {}", folder.display()).unwrap();
     for path in files {
-        let name = path.file_stem().unwrap().to_str().unwrap();
+        let name = stem(&path);
         let file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(text(&file["format"]), format!("hueshift-oracle/{name}/1"));
-        match reader(name) {
-            Reader::Here(check) => writeln!(out, "  {name}: {} cases", check(&file)),
-            Reader::UnitTest(place) => writeln!(out, "  {name}: read by the tests of {place}"),
-            Reader::LaterPart(why) => writeln!(out, "  {name}: belongs to a later part: {why}"),
-        }
-        .unwrap();
+        let (_, check) = FILES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .unwrap_or_else(|| panic!("{}: no test reads this file", path.display()));
+        writeln!(out, "  {name}: {} cases", check(&file)).unwrap();
     }
+}
+
+fn json_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ext| ext == "json"));
+    files.sort();
+    files
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap().to_str().unwrap().to_owned()
 }
 
 // === how closely values must agree ===
@@ -173,6 +188,32 @@ fn one_sample(file: &Value) -> usize {
         }
     }
     count(file)
+}
+
+fn ecusum(file: &Value) -> usize {
+    let steps_of =
+        |case: &Value| Steps::new(&FuseParams { p0: float(&case["p0"]), h: float(&case["h"]) }).unwrap();
+    for (what, case) in cases(file) {
+        let steps = steps_of(case);
+        near(steps.up, float(&case["up"]), &what);
+        near(steps.down, float(&case["down"]), &what);
+        let mut score = ECusum::default();
+        let needed = (1..).find(|_| score.step(&steps, true) >= steps.h).unwrap();
+        assert_eq!(needed, int(&case["requests_to_trip_at_100_percent"]), "{what}");
+    }
+    let sequences = list(&file["sequences"]);
+    for sequence in sequences {
+        let (steps, mut score, mut tripped) = (steps_of(sequence), ECusum::default(), None);
+        for (n, outcome) in (1u64..).zip(text(&sequence["outcomes"]).chars()) {
+            let s = score.step(&steps, outcome == '1');
+            tripped = tripped.or((s >= steps.h).then_some(n));
+            if let Some(want) = sequence["s_after"][n.to_string()].as_f64() {
+                near(s, want, &format!("{} after {n}", sequence["name"]));
+            }
+        }
+        assert_eq!(tripped, sequence["trips_at_request"].as_u64(), "{}", sequence["name"]);
+    }
+    count(file) + sequences.len()
 }
 
 fn error_metric(file: &Value) -> usize {
@@ -300,18 +341,216 @@ fn bernoulli_cs(file: &Value) -> usize {
     count(file)
 }
 
-/// The quantiles (`norm_ppf`, `cp_upper`) belong to the latency metric and to history.
-///
 /// The vectors subtract log-gammas, so they are themselves wrong by some ulps of those (2.5e-11 of the value at
 /// (0.5, 98765.5), where 40 digits agree with ours); that much is granted on top of the file's 1e-11.
 fn special(file: &Value) -> usize {
-    let rows = list(&file["ln_beta"]);
-    for row in rows {
+    for row in list(&file["norm_ppf"]) {
+        close(normal(float(&row["p"])), float(&row["z"]), 0.0, 1e-13, &format!("normal({})", row["p"]));
+    }
+    for row in list(&file["ln_beta"]) {
         let (a, b) = (float(&row["a"]), float(&row["b"]));
         let cancelled = 2.0 * f64::EPSILON * (a + b) * (a + b).ln();
         close(ln_beta(a, b), float(&row["v"]), 1e-11, cancelled, &format!("ln_beta({a}, {b})"));
     }
-    rows.len()
+    for row in list(&file["cp_upper"]) {
+        let got = rate_upper_limit(int(&row["e"]), int(&row["n"]), float(&row["confidence"]));
+        close(got, float(&row["upper"]), 1e-8, 0.0, &format!("upper limit of {row}"));
+    }
+    ["norm_ppf", "ln_beta", "cp_upper"].into_iter().map(|table| list(&file[table]).len()).sum()
+}
+
+/// `{bucket: count}`.
+fn sparse(value: &Value) -> Sparse {
+    value.as_object().unwrap().iter().map(|(bucket, n)| (bucket.parse().unwrap(), int(n))).collect()
+}
+
+/// Counts by bin, from 0.
+fn dense(value: &Value) -> Sparse {
+    (0..).zip(list(value)).map(|(bin, n)| (bin, int(n))).collect()
+}
+
+fn cb_latency(file: &Value) -> usize {
+    for (what, case) in cases(file) {
+        let weights = Weights::of(&sparse(&case["reference"])).unwrap();
+        let margin = Margin::new(u32::try_from(int(&case["shift"])).unwrap(), int(&case["guard_us"]));
+        assert_eq!(weights.len() as u64, int(&case["alternatives"]), "{what}");
+        for (got, want) in weights.prior().iter().zip(floats(&case["prior"])) {
+            near(*got, want, &what);
+        }
+        for at in list(&case["weights_at"]) {
+            let got: Vec<f64> = weights.at(u16::try_from(int(&at["bucket"])).unwrap()).collect();
+            assert_eq!(got.len(), list(&at["w"]).len(), "{what}");
+            for (got, want) in got.iter().zip(floats(&at["w"])) {
+                near(*got, want, &format!("{what}, weight of bucket {}", at["bucket"]));
+            }
+        }
+        let mut sums = vec![0.0; weights.len()];
+        for (block, want) in list(&case["blocks"]).iter().zip(floats(&case["log_e"])) {
+            let mut booked = Buckets { blue: sparse(&block["blue"]), ..Buckets::default() };
+            for (bucket, n) in sparse(&block["green"]) {
+                buckets::add(&mut booked.green, margin.booked(i32::from(bucket)), n);
+            }
+            weights.add(&booked, &mut sums);
+            let log_e = lse(sums.iter().zip(weights.prior()).map(|(l, prior)| l + prior.ln()));
+            close(log_e, want, 1e-9, 1e-10, &what);
+        }
+        for (got, want) in sums.iter().zip(floats(&case["log_l"])) {
+            close(*got, want, 1e-9, 1e-10, &what);
+        }
+    }
+    count(file)
+}
+
+fn latency_buckets(file: &Value) -> usize {
+    for (what, case) in cases(file) {
+        assert_eq!(u64::from(bucket_of(int(&case["us"]))), int(&case["bucket"]), "{what}: {} us", case["us"]);
+    }
+    let maps = list(&file["margin_maps"]);
+    let lowest = i32::try_from(int(&file["lowest_bucket"])).unwrap();
+    for map in maps {
+        let margin = Margin::new(u32::try_from(int(&map["shift"])).unwrap(), int(&map["guard_us"]));
+        for (bucket, want) in (lowest..).zip(list(&map["map"])) {
+            assert_eq!(u64::from(margin.booked(bucket)), int(want), "bucket {bucket} of {map}");
+        }
+    }
+    count(file) + maps.len()
+}
+
+fn history_latency(file: &Value) -> usize {
+    for (what, case) in cases(file) {
+        let windows: Vec<Sparse> = list(&case["windows"]).iter().map(sparse).collect();
+        let envelope = history::envelope(&windows, float(&case["delta"])).unwrap();
+        for (i, got) in envelope.iter().enumerate() {
+            let want = case["envelope"][(160 + i).to_string()].as_f64().unwrap_or(0.0);
+            near(*got, want, &format!("{what}, envelope at {}", 160 + i));
+        }
+        assert_eq!(int(&case["guard_us"]), 0, "{what}: history grants no microseconds");
+        let test = LatencyHistory::new(&envelope, u32::try_from(int(&case["shift"])).unwrap());
+        let mut sums = vec![0.0; test.alternatives()];
+        for (green, want) in list(&case["green"]).iter().zip(floats(&case["log_e"])) {
+            test.add(&sparse(green), &mut sums);
+            let log_e = lse(sums.iter().copied()) - (sums.len() as f64).ln();
+            close(log_e, want, 1e-9, 1e-10, &what);
+        }
+    }
+    count(file)
+}
+
+fn history_null(file: &Value) -> usize {
+    for (what, case) in cases(file) {
+        assert_eq!((float(&case["confidence"]), float(&case["margin"])), (0.999, 0.25), "{what}");
+        let windows: Vec<history::Window> = list(&case["windows"])
+            .iter()
+            .map(|w| history::Window { n: int(&w[0]), errors: int(&w[1]) })
+            .collect();
+        for (window, want) in windows.iter().zip(floats(&case["upper"])) {
+            close(rate_upper_limit(window.errors, window.n, history::CONFIDENCE), want, 1e-8, 0.0, &what);
+        }
+        let p0 = history::error_limit(&windows).unwrap();
+        close(p0, float(&case["p0"]), 1e-8, 0.0, &what);
+        let test = OneSample::above(float(&case["p0"]));
+        let (mut n, mut errors) = (0, 0);
+        for (block, want) in list(&case["blocks"]).iter().zip(floats(&case["log_e"])) {
+            (n, errors) = (n + int(&block[0]), errors + int(&block[1]));
+            near(test.log_e(n, errors), want, &what);
+        }
+        near((1.0 / (0.01 - history::LIMIT_ALPHA)).ln(), float(&case["threshold"]), &what);
+    }
+    count(file)
+}
+
+fn prediction_cb(file: &Value) -> usize {
+    for (what, case) in cases(file) {
+        let bins = u32::try_from(int(&case["bins"])).unwrap();
+        let mut past = Past::default();
+        let mut log_e = 0.0;
+        let weights_before = list(&case["weights_before_block"]);
+        for ((block, want_weights), want) in
+            list(&case["blocks"]).iter().zip(weights_before).zip(floats(&case["log_e"]))
+        {
+            let weights = past.weights(bins, float(&case["strength"]));
+            for (bin, want) in (0..).zip(floats(want_weights)) {
+                near(weights.at(bin), want, &format!("{what}, weight of bin {bin}"));
+            }
+            let block = Buckets { green: dense(&block["green"]), blue: dense(&block["blue"]) };
+            log_e += weights.increment(&block);
+            past.learn(&block);
+            near(log_e, want, &what);
+        }
+    }
+    count(file)
+}
+
+fn ks_band(file: &Value) -> usize {
+    for (what, case) in cases(file) {
+        let (green, blue) = (dense(&case["green"]), dense(&case["blue"]));
+        let got = predictions::distance(&green, &blue, float(&case["alpha"])).unwrap();
+        let Distance { observed, lower, upper } = got;
+        for (got, name) in [(observed, "distance"), (lower, "lower"), (upper, "upper")] {
+            close(got, float(&case[name]), 0.0, 1e-12, &format!("{what}, {name}"));
+        }
+        let Analysis { ks_reject, ks_accept, .. } = Analysis::default();
+        assert_eq!(Some(lower > ks_reject), case["rejects_at_0.15"].as_bool(), "{what}");
+        assert_eq!(Some(upper < ks_accept), case["certifies_at_0.10"].as_bool(), "{what}");
+    }
+    let radii = list(&file["radii"]);
+    for row in radii {
+        let got = predictions::radius(float(&row["t"]), float(&row["alpha"]));
+        close(got, float(&row["radius"]), 0.0, 1e-12, &format!("radius of {row}"));
+    }
+    count(file) + radii.len()
+}
+
+fn psi_of_pairs(file: &Value) -> usize {
+    for (what, case) in cases(file) {
+        let (green, blue) = (dense(&case["green"]), dense(&case["blue"]));
+        let got = psi(&green, &blue, u16::try_from(list(&case["green"]).len()).unwrap()).unwrap();
+        for (got, name) in [(got.raw, "psi"), (got.adjusted(), "psi_adj"), (got.bias, "bias")] {
+            close(got, float(&case[name]), 0.0, 1e-12, &format!("{what}, {name}"));
+        }
+        assert_eq!(Some(got.raw_is_shown()), case["show_raw"].as_bool(), "{what}");
+    }
+    count(file)
+}
+
+fn rate_ratio_cs(file: &Value) -> usize {
+    for (what, case) in cases(file) {
+        let groups: Vec<Errors> = list(&case["groups"])
+            .iter()
+            .map(|g| Errors { share: float(&g[0]), candidate: int(&g[1]), stable: int(&g[2]) })
+            .collect();
+        let got = ratio_interval(&groups, float(&case["alpha"]));
+        close(got.lower, float(&case["lower"]), 1e-6, 0.0, &what);
+        assert_eq!(got.upper.is_some(), case["upper"].is_number(), "{what}");
+        close(got.upper.unwrap_or(0.0), case["upper"].as_f64().unwrap_or(0.0), 1e-6, 0.0, &what);
+    }
+    count(file)
+}
+
+fn dispersion(file: &Value) -> usize {
+    for (what, case) in cases(file) {
+        let errors: Vec<u64> = list(&case["per_second_errors"]).iter().map(int).collect();
+        let got = dispersion::dispersion(&errors);
+        assert_eq!(got.is_some(), case["phi"].is_number(), "{what}");
+        close(got.unwrap_or(0.0), case["phi"].as_f64().unwrap_or(0.0), 1e-12, 0.0, &what);
+        assert_eq!(Some(dispersion::is_clumped(&errors)), case["robust"].as_bool(), "{what}");
+    }
+    count(file)
+}
+
+fn planning(file: &Value) -> usize {
+    for (what, case) in cases(file) {
+        let effect = Effect {
+            stable_rate: float(&case["p_b"]),
+            ratio: float(&case["rho"]),
+            share: float(&case["split"]),
+            alpha: float(&case["alpha"]),
+        };
+        let got = effect.sample().unwrap();
+        close(got.mean, float(&case["mean"]), 1e-12, 0.0, &what);
+        close(got.p95, float(&case["p95"]), 1e-12, 0.0, &what);
+    }
+    count(file)
 }
 
 fn tally(file: &Value) -> usize {

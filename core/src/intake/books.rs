@@ -325,6 +325,7 @@ impl ProxyBooks {
                 control: None,
                 error_slots: core::mem::take(&mut lottery.new_errors).into_iter().collect(),
                 done_slots: Some(core::mem::take(&mut lottery.new_done).into_iter().collect()),
+                ..Row::default()
             });
             lottery.changed = false;
         }

@@ -150,8 +150,6 @@ pub enum AnalysisError {
     SloWithoutRate,
     /// An active metric has no weight.
     NoWeight(Metric),
-    /// This version cannot judge that metric.
-    MetricNotJudged(Metric),
     /// This version cannot combine witnesses.
     WitnessNotJudged,
 }
@@ -223,6 +221,13 @@ impl Analysis {
         self.weights.get(metric.as_str()).copied().unwrap_or(0.0)
     }
 
+    /// A metric's part of the budget; 0 if it is not judged.
+    pub fn part(&self, metric: Metric) -> f64 {
+        let active = |metric: &Metric| self.metrics.contains(metric);
+        let total: f64 = Metric::ALL.into_iter().filter(active).map(|metric| self.weight(metric)).sum();
+        if active(&metric) && total > 0.0 { self.weight(metric) / total } else { 0.0 }
+    }
+
     /// Refuses values for which the tests would not be what they claim.
     pub fn check(&self) -> Result<(), AnalysisError> {
         let between = |x: f64, low: f64, high: f64| x > low && x < high;
@@ -243,7 +248,7 @@ impl Analysis {
         rule(self.p_ceiling.is_none_or(|p| between(p, 0.0, 1.0)), "p_ceiling", "between 0 and 1")?;
         rule(self.restarts <= 1_000_000, "restarts", "at most 1000000")?;
         rule(self.restart_every_ms > 0, "restart_every_ms", "above 0")?;
-        rule(self.restart_v0 > 0.0 && self.restart_v0 <= 1.0, "restart_v0", "above 0 and at most 1")?;
+        rule((0.0..=1.0).contains(&self.restart_v0), "restart_v0", "0 to 1")?;
         rule(positive(self.hold_at), "hold_at", "above 0")?;
         rule(positive(self.noisy_at), "noisy_at", "above 0")?;
         rule((1..=4_096).contains(&self.prediction_bins), "prediction_bins", "1 to 4096")?;
@@ -256,9 +261,6 @@ impl Analysis {
             return Err(AnalysisError::WitnessNotJudged);
         }
         for metric in &self.metrics {
-            if matches!(metric, Metric::Latency | Metric::Predictions) {
-                return Err(AnalysisError::MetricNotJudged(*metric));
-            }
             if self.weight(*metric) <= 0.0 {
                 return Err(AnalysisError::NoWeight(*metric));
             }
@@ -295,13 +297,6 @@ impl fmt::Display for AnalysisError {
             }
             AnalysisError::NoWeight(metric) => {
                 write!(f, "analysis.weights gives `{}` no weight above 0, but it is judged", metric.as_str())
-            }
-            AnalysisError::MetricNotJudged(metric) => {
-                write!(
-                    f,
-                    "this version does not judge the metric `{}`; leave it out of analysis.metrics",
-                    metric.as_str()
-                )
             }
             AnalysisError::WitnessNotJudged => {
                 f.write_str("this version does not combine witnesses; leave out analysis.witness")

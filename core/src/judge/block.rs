@@ -5,9 +5,11 @@
 //! one. When it closes depends on counts of requests and on time, never on errors.
 
 use super::analysis::{Analysis, SplitMode};
-use super::ratio::share_of;
+use super::buckets::Buckets;
+use super::ratio::{Errors, share_of};
 use super::tally::Delta;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,10 @@ pub struct Block {
     pub green: Count,
     /// The negative control, contained in `blue`.
     pub control: Count,
+    /// Latencies, as they are booked.
+    pub latency: Buckets,
+    /// Predictions by bin.
+    pub predictions: Buckets,
 }
 
 /// Requests and errors of one role.
@@ -47,8 +53,9 @@ pub struct Count {
 // === impl Blocks ===
 
 impl Blocks {
-    /// Adds a difference to the stratum's block; a difference without any count opens none.
-    pub fn add(&mut self, t_ms: u64, stratum: Stratum, split: f64, delta: &Delta) {
+    /// Adds the requests and errors of a difference to the stratum's block and gives the block; a difference without
+    /// any count opens none.
+    pub fn add(&mut self, t_ms: u64, stratum: Stratum, split: f64, delta: &Delta) -> Option<&mut Block> {
         let news = [&delta.blue, &delta.green].into_iter().any(|side| {
             side.n > 0 || side.requests > 0 || !side.latency.is_empty() || !side.predictions.is_empty()
         });
@@ -58,11 +65,13 @@ impl Blocks {
             blue: Count::default(),
             green: Count::default(),
             control: Count::default(),
+            latency: Buckets::default(),
+            predictions: Buckets::default(),
         };
-        let block = match self.open.get_mut(&stratum) {
-            Some(block) => block,
-            None if news => self.open.entry(stratum).or_insert_with(fresh),
-            None => return,
+        let block = match self.open.entry(stratum) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) if news => entry.insert(fresh()),
+            Entry::Vacant(_) => return None,
         };
         for (count, side) in [
             (&mut block.blue, &delta.blue),
@@ -72,6 +81,17 @@ impl Blocks {
             count.n = count.n.saturating_add(side.n);
             count.errors = count.errors.saturating_add(side.errors);
         }
+        Some(block)
+    }
+
+    /// Drops the latencies of open blocks.
+    pub fn drop_latency(&mut self) {
+        self.open.values_mut().for_each(|block| block.latency.clear());
+    }
+
+    /// Drops the predictions of open blocks.
+    pub fn drop_predictions(&mut self) {
+        self.open.values_mut().for_each(|block| block.predictions.clear());
     }
 
     /// Whether any block closes at `t_ms`.
@@ -94,6 +114,11 @@ impl Block {
             SplitMode::Configured => self.split,
             SplitMode::Realised => share_of(self.green.n, self.blue.n),
         }
+    }
+
+    /// Its failures, with the share that belongs to them.
+    pub fn errors(&self, mode: SplitMode) -> Errors {
+        Errors { share: self.share(mode), candidate: self.green.errors, stable: self.blue.errors }
     }
 
     fn closes(&self, t_ms: u64, analysis: &Analysis) -> bool {

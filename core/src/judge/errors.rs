@@ -47,11 +47,29 @@ impl ErrorsMetric {
         }
     }
 
-    /// All blocks (or batches of slots) of a tick, in the order of their strata.
+    /// Whether slots are the unit.
+    pub fn counts_slots(&self) -> bool {
+        self.share.is_none()
+    }
+
+    /// All batches of slots of a tick, in the order of their strata.
     pub fn add_errors(&mut self, t_ms: u64, of: impl Iterator<Item = Errors>) {
         if let Some(ratio) = &mut self.ratio {
             let mut sums = [0.0; ratio::ALTERNATIVES];
             of.for_each(|errors| self.ratio_test.add(errors, &mut sums));
+            ratio.add(t_ms, &sums);
+        }
+    }
+
+    /// The increments of all blocks of a tick, in the order of their strata.
+    pub fn add_increments<'a>(
+        &mut self,
+        t_ms: u64,
+        of: impl Iterator<Item = &'a [f64; ratio::ALTERNATIVES]>,
+    ) {
+        if let Some(ratio) = &mut self.ratio {
+            let mut sums = [0.0; ratio::ALTERNATIVES];
+            of.for_each(|increments| sums.iter_mut().zip(increments).for_each(|(sum, more)| *sum += more));
             ratio.add(t_ms, &sums);
         }
     }

@@ -2,8 +2,10 @@
 
 use super::analysis::{Analysis, Metric};
 use super::certificate::Tolerance;
-use super::verdict::{Verdict, average};
+use super::math::lse;
+use super::verdict::Verdict;
 use alloc::vec::Vec;
+use libm::log;
 use serde::{Deserialize, Serialize};
 
 /// The judge's word after a tick.
@@ -74,10 +76,14 @@ pub struct Counted {
 // === impl MetricLogs ===
 
 impl MetricLogs {
-    /// The weighted average of the active metrics' evidence.
+    /// The weighted average of the evidence; weights are parts of all active metrics, also of one that decides by
+    /// itself and is not in the sum. Of nothing: 0.
     pub fn combine(&self, analysis: &Analysis) -> f64 {
-        let active = Metric::ALL.into_iter().filter(|metric| analysis.metrics.contains(metric));
-        average(active.filter_map(|metric| Some((analysis.weight(metric), self.get(metric)?))))
+        let judged = || Metric::ALL.into_iter().filter_map(|m| Some((analysis.part(m), self.get(m)?)));
+        if judged().next().is_none() {
+            return 0.0;
+        }
+        lse(judged().collect::<Vec<_>>().into_iter().map(|(part, log_e)| log(part) + log_e))
     }
 
     /// The evidence of a metric.

@@ -91,6 +91,16 @@ impl Restarts {
         Restarts::new(schedule, &vec![1.0 / alternatives as f64; alternatives])
     }
 
+    /// How many alternatives.
+    pub fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Whether there is no alternative.
+    pub fn is_empty(&self) -> bool {
+        self.sums.is_empty()
+    }
+
     /// One increment per alternative at `t_ms` > 0; restart `i` takes part iff `t_ms > i * every_ms`.
     pub fn add(&mut self, t_ms: u64, increments: &[f64]) {
         let due = t_ms.saturating_sub(1).checked_div(self.schedule.every_ms).unwrap_or(0);

@@ -88,6 +88,9 @@ struct Counters {
     latency: BTreeMap<i32, i64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     predictions: BTreeMap<i32, i64>,
+    /// The histograms were forgotten: the first count of each bucket is only a baseline.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    forgotten: bool,
 }
 
 // === impl Tally ===
@@ -110,12 +113,13 @@ impl Tally {
         self.counts
     }
 
-    /// Forgets histograms: after a restore they are only a baseline, which the next row sets.
+    /// Forgets histograms: after a restore the next counts of each bucket are only a baseline.
     pub(super) fn forget_histograms(&mut self) {
         for epoch in self.proxies.values_mut().flat_map(|proxy| proxy.epochs.values_mut()) {
             for side in
                 epoch.last.iter_mut().flat_map(|last| [&mut last.blue, &mut last.green, &mut last.control])
             {
+                side.forgotten |= !side.latency.is_empty() || !side.predictions.is_empty();
                 side.latency.clear();
                 side.predictions.clear();
             }
@@ -172,6 +176,7 @@ impl Counters {
             started: side.started.or(last.started),
             latency: last.latency.clone(),
             predictions: last.predictions.clone(),
+            forgotten: last.forgotten,
         };
         let requests = grown(now.requests, last.requests)?;
         let errors = grown(now.errors, last.errors)?;
@@ -182,8 +187,9 @@ impl Counters {
         if errors > requests {
             return None;
         }
-        let latency = grown_histogram(&mut now.latency, &side.latency)?;
-        let predictions = grown_histogram(&mut now.predictions, &side.predictions)?;
+        let forgotten = now.forgotten;
+        let latency = grown_histogram(&mut now.latency, &side.latency, forgotten)?;
+        let predictions = grown_histogram(&mut now.predictions, &side.predictions, forgotten)?;
         Some((now, SideDelta { n, requests, errors, latency, predictions }))
     }
 }
@@ -192,10 +198,15 @@ fn grown(now: i64, last: i64) -> Option<u64> {
     now.checked_sub(last).and_then(|d| u64::try_from(d).ok())
 }
 
-fn grown_histogram(last: &mut BTreeMap<i32, i64>, said: &BTreeMap<i32, i64>) -> Option<BTreeMap<i32, u64>> {
+fn grown_histogram(
+    last: &mut BTreeMap<i32, i64>,
+    said: &BTreeMap<i32, i64>,
+    forgotten: bool,
+) -> Option<BTreeMap<i32, u64>> {
     let mut new = BTreeMap::new();
     for (bucket, count) in said {
-        let added = grown(*count, last.insert(*bucket, *count).unwrap_or(0))?;
+        let before = last.insert(*bucket, *count).unwrap_or(if forgotten { *count } else { 0 });
+        let added = grown(*count, before)?;
         if added > 0 {
             new.insert(*bucket, added);
         }

@@ -1,0 +1,177 @@
+//! A case: the evidence against the candidate from one set of witnesses, one process per metric.
+//!
+//! The plain judge has one case that hears everybody. A rule that leaves witnesses out keeps a case for each set and
+//! combines what they say; each keeps its own set of seen slots, so that a liar cannot use up the others' slots.
+
+use super::analysis::{Analysis, Metric, PredictionMode};
+use super::block::Stratum;
+use super::errors::ErrorsMetric;
+use super::line::MetricLogs;
+use super::one_sample::{self, OneSample};
+use super::predictions::{Band, Distance};
+use super::restarts::{Restarts, Schedule};
+use super::slots::{SlotSet, errors_of};
+use super::testimony::Testimony;
+use alloc::vec;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The evidence from one set of witnesses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    schedule: Schedule,
+    errors: Option<ErrorsMetric>,
+    slo: Option<Slo>,
+    /// Begins when there is a reference.
+    latency: Option<Restarts>,
+    equality: Option<Restarts>,
+    band: Option<Band>,
+    /// Slots with an error, on either color.
+    seen: SlotSet,
+}
+
+/// The candidate's error rate against a fixed ceiling.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Slo {
+    test: OneSample,
+    restarts: Restarts,
+}
+
+// === impl Case ===
+
+impl Case {
+    /// A case at time 0.
+    pub fn new(analysis: &Analysis, schedule: Schedule) -> Self {
+        let active = |metric| analysis.metrics.contains(&metric);
+        let predictions = |mode| active(Metric::Predictions) && analysis.prediction_mode == mode;
+        Case {
+            schedule,
+            errors: active(Metric::Errors).then(|| ErrorsMetric::new(analysis, schedule)),
+            slo: analysis.slo_error_rate.filter(|_| active(Metric::Slo)).map(|p0| Slo::new(p0, schedule)),
+            latency: None,
+            equality: predictions(PredictionMode::Equality).then(|| Restarts::equal(schedule, 1)),
+            band: predictions(PredictionMode::Effect).then(Band::default),
+            seen: SlotSet::default(),
+        }
+    }
+
+    /// From now on latency counts, with this prior of its alternatives.
+    pub fn begin_latency(&mut self, prior: &[f64]) {
+        if self.latency.is_none() {
+            self.latency = Some(Restarts::new(self.schedule, prior));
+        }
+    }
+
+    /// Hears the strata of a tick, in their order.
+    pub fn hear<'a>(
+        &mut self,
+        t_ms: u64,
+        strata: impl Iterator<Item = (&'a Stratum, &'a Testimony)> + Clone,
+    ) {
+        let (mut requests, mut errors) = (0u64, 0u64);
+        for (_, said) in strata.clone() {
+            requests = requests.saturating_add(said.requests);
+            errors = errors.saturating_add(said.errors);
+        }
+        if let Some(slo) = &mut self.slo {
+            slo.add(t_ms, requests, errors);
+        }
+        if let Some(metric) = &mut self.errors {
+            metric.add_requests(t_ms, requests, errors);
+        }
+        self.hear_slots(t_ms, strata.clone());
+        self.hear_blocks(t_ms, strata.clone());
+        if t_ms.is_multiple_of(1_000)
+            && let Some(metric) = &mut self.errors
+        {
+            metric.add_second(t_ms, strata.filter_map(|(_, said)| said.second));
+        }
+    }
+
+    /// Each slot once, at its first error.
+    fn hear_slots<'a>(
+        &mut self,
+        t_ms: u64,
+        strata: impl Iterator<Item = (&'a Stratum, &'a Testimony)> + Clone,
+    ) {
+        let Some(metric) = self.errors.as_mut().filter(|metric| metric.counts_slots()) else { return };
+        let mut found = Vec::new();
+        for (_, said) in strata.filter(|(_, said)| !said.error_slots.is_empty()) {
+            let mut fresh = said.error_slots.clone();
+            fresh.remove(&self.seen);
+            found.push(errors_of(said.limit, &self.seen, &fresh));
+            self.seen.extend(&fresh);
+        }
+        metric.add_errors(t_ms, found.into_iter());
+    }
+
+    fn hear_blocks<'a>(
+        &mut self,
+        t_ms: u64,
+        strata: impl Iterator<Item = (&'a Stratum, &'a Testimony)> + Clone,
+    ) {
+        let closed = || strata.clone().filter_map(|(stratum, said)| Some((stratum, said.closed.as_ref()?)));
+        if let Some(metric) = self.errors.as_mut().filter(|metric| !metric.counts_slots()) {
+            metric.add_increments(t_ms, closed().map(|(_, closed)| &closed.ratio));
+        }
+        if let Some(latency) = &mut self.latency {
+            latency.add(t_ms, &sum(latency.len(), closed().map(|(_, closed)| closed.latency.as_slice())));
+        }
+        if let Some(equality) = &mut self.equality {
+            equality.add(t_ms, &[closed().map(|(_, closed)| closed.predictions).sum()]);
+        }
+        if let Some(band) = &mut self.band {
+            closed().for_each(|((_, epoch), closed)| band.add(*epoch, closed.predicted()));
+        }
+    }
+
+    /// The evidence per metric; with a noisy control requests are no longer believed to be single draws. Predictions
+    /// that may differ are not in it: they condemn by themselves ([`Case::predictions_condemn`]).
+    pub fn metrics(&self, analysis: &Analysis, noisy: bool) -> MetricLogs {
+        MetricLogs {
+            errors: self.errors.as_ref().map(|errors| errors.log_e(noisy)),
+            slo: self.slo.as_ref().map(|slo| slo.restarts.log_e()),
+            latency: analysis
+                .metrics
+                .contains(&Metric::Latency)
+                .then(|| self.latency.as_ref().map_or(0.0, Restarts::log_e)),
+            predictions: self.equality.as_ref().map(Restarts::log_e),
+        }
+    }
+
+    /// Whether predictions are surely too far from stable's (latched). They spend their own part of alpha.
+    pub fn predictions_condemn(&mut self, analysis: &Analysis) -> bool {
+        let alpha = analysis.alpha * analysis.part(Metric::Predictions);
+        self.band.as_mut().is_some_and(|band| band.fired(alpha, analysis.ks_reject))
+    }
+
+    /// The distance of predictions in the newest lottery.
+    pub fn distance(&self, analysis: &Analysis) -> Option<Distance> {
+        self.band.as_ref()?.newest(analysis.alpha * analysis.part(Metric::Predictions))
+    }
+}
+
+/// Sums of increments, alternative by alternative.
+fn sum<'a>(alternatives: usize, increments: impl Iterator<Item = &'a [f64]>) -> Vec<f64> {
+    let mut sums = vec![0.0; alternatives];
+    for increments in increments {
+        sums.iter_mut().zip(increments).for_each(|(sum, more)| *sum += more);
+    }
+    sums
+}
+
+// === impl Slo ===
+
+impl Slo {
+    fn new(p0: f64, schedule: Schedule) -> Self {
+        Slo { test: OneSample::above(p0), restarts: Restarts::equal(schedule, one_sample::ALTERNATIVES) }
+    }
+
+    fn add(&mut self, t_ms: u64, n: u64, errors: u64) {
+        if n > 0 {
+            let mut sums = [0.0; one_sample::ALTERNATIVES];
+            self.test.add(n, errors, &mut sums);
+            self.restarts.add(t_ms, &sums);
+        }
+    }
+}
