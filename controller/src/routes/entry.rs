@@ -148,7 +148,10 @@ impl<'a> Survey<'a> {
         if self.kinds.iter().any(|kind| matches!(kind, Kind::Default(_))) {
             return Ok(());
         }
-        Err(refuse(self.vs, None, Reason::NothingPoints(managed.host())))
+        match self.http.iter().position(|route| route.get("delegate").is_some_and(|to| !to.is_null())) {
+            Some(number) => Err(self.refuse(number, Reason::Delegate)),
+            None => Err(refuse(self.vs, None, Reason::NothingPoints(managed.host()))),
+        }
     }
 
     pub(super) fn refuse(&self, number: usize, reason: Reason) -> RouteError {
@@ -273,7 +276,7 @@ fn template(
             Reason::PointsElsewhere(managed.host())
         });
     }
-    if !ground.lenient {
+    if !(ground.lenient && marked) {
         if let Some(other) = others.first() {
             return Err(Reason::OtherService(host(other).unwrap_or("a destination without host").to_owned()));
         }

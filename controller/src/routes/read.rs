@@ -111,24 +111,17 @@ fn drift(survey: &Survey<'_>, wanted: &Value, managed: &Managed) -> Vec<Drift> {
             Kind::Default(_) => {
                 let should = managed.pins();
                 let copies = rest.by_ref().take(should.len()).collect::<Vec<_>>();
-                for (place, color) in should.iter().enumerate() {
-                    match pins.iter().find(|(pin, _)| pin == color) {
-                        None => note(Difference::PinMissing(*color)),
-                        Some(_) => {
-                            if pins.get(place).map(|(_, route)| *route) != copies.get(place).copied() {
-                                note(Difference::PinEdited(*color));
-                            }
-                        }
+                let order = pins.iter().map(|(color, _)| should.iter().position(|wanted| wanted == color));
+                let moved = !order.is_sorted();
+                for (color, copy) in should.iter().zip(copies) {
+                    match pins.iter().filter(|(pin, _)| pin == color).collect::<Vec<_>>().as_slice() {
+                        [] => note(Difference::PinMissing(*color)),
+                        [(_, route)] if *route == copy && !moved => {}
+                        _ => note(Difference::PinEdited(*color)),
                     }
                 }
-                let extra = pins.len() > should.len();
-                for (color, _) in pins.drain(..) {
-                    if !should.contains(&color) {
-                        note(Difference::PinLeft(color));
-                    } else if extra {
-                        note(Difference::PinEdited(color));
-                    }
-                }
+                let left = pins.drain(..).filter(|(color, _)| !should.contains(color));
+                left.for_each(|(color, _)| note(Difference::PinLeft(color)));
                 if let Some(then) = rest.next().filter(|then| *then != route) {
                     default_drift(route, then, managed).into_iter().for_each(note);
                 }

@@ -97,7 +97,7 @@ impl fmt::Display for Reason {
                 "a {kind} route points at the service, and colors need http routes; move that port to an http route, or list the managed http routes in spec.routing.routes so that this one stays as it is"
             ),
             Reason::Delegate => f.write_str(
-                "it only delegates; name the VirtualService to which it delegates in spec.routing.virtualService",
+                "it has no destination and delegates; name the VirtualService to which it delegates in spec.routing.virtualService",
             ),
             Reason::NoDestination(field) => write!(
                 f,
