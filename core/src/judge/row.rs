@@ -31,26 +31,23 @@ pub struct Row {
     /// The part of stable whose slot lies in [limit, 2 limit): as many as the candidate has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<Side>,
-    /// Slots with a first error in `window`, new since the proxy's last row.
+    /// Slots with a first error, new since the proxy's last row. "First" is within the proxy's own memory of the
+    /// release, which it should clear once a minute: the judge knows which slots it has counted, and a slot that is
+    /// reported again lets it find a late fault among sessions that all erred before (the judge's scales).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub error_slots: Vec<u16>,
     /// Slots below the limit with a first completed request on the candidate in this release, new since the proxy's
     /// last row. Absent in worlds of the plain format: tests that have the slot as their unit then count requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done_slots: Option<Vec<u16>>,
-    /// Slots with a first successful answer in `window`, new since the proxy's last row, each with the latency bucket
-    /// of that answer: a session is one observation, whatever the number of its requests. Where a proxy reports
-    /// these, `latency` of the sides stays empty. The role follows from the slot and the split.
+    /// Slots with a first successful answer, new since the proxy's last row, each with the latency bucket of that
+    /// answer (the memory of firsts is cleared as for `error_slots`): a session is one observation, whatever the
+    /// number of its requests. The role follows from the slot and the split.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_latency: Vec<(u16, i32)>,
-    /// Slots with a first prediction in `window`, likewise with its bin; `predictions` of the sides stays empty.
+    /// Slots with a first prediction, likewise with its bin.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_predictions: Vec<(u16, i32)>,
-    /// The window in which a slot's first error, answer and prediction count; it grows, and with each new one the
-    /// proxy begins again to look for firsts (`done_slots` is about the whole release and does not begin again).
-    /// Without windows a busy service uses up its slots within the hour, and a late fault would be invisible.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub window: u64,
 }
 
 /// Counters of one role.
@@ -72,8 +69,4 @@ pub struct Side {
     /// Answers by prediction bin.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub predictions: BTreeMap<i32, i64>,
-}
-
-fn is_zero(n: &u64) -> bool {
-    *n == 0
 }
