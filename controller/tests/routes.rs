@@ -1,5 +1,6 @@
 //! Laws of the rewrite over generated VirtualServices: what is the user's comes back as it was, whatever a release
 //! did meanwhile; a rollback's patch says exactly what the rewrite says.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // helpers outside `#[test]` functions
 
 use hueshift::routes::{Managed, read, release, rewrite, rollback_patch};
 use hueshift_core::color::{Color, PerColor};
