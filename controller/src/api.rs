@@ -8,11 +8,15 @@
 //! do: one such object must not make us blind to all. Who writes one by hand is told by the API server or by
 //! `document.rs`.
 
+mod crds;
 mod policy;
 mod quantity;
 mod release;
+mod rules;
+mod schema;
 mod status;
 
+pub use self::crds::crds;
 pub use self::policy::{PolicySpec, ReleasePolicy};
 pub use self::quantity::{human_duration, percent};
 pub use self::release::{Release, ReleaseFacts, ReleaseStatus};
@@ -23,6 +27,7 @@ pub use self::status::{
 use hueshift_core::color::PerColor;
 use hueshift_core::share::Bps;
 use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,7 +38,7 @@ pub const API_VERSION: &str = "hueshift.dev/v1alpha1";
 pub const KIND: &str = "BlueGreen";
 
 /// What is wished of one service. Exactly one of `listen` and `service` is set: it says which home serves it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomResource)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomResource, JsonSchema)]
 #[kube(
     group = "hueshift.dev",
     version = "v1alpha1",
@@ -44,18 +49,22 @@ pub const KIND: &str = "BlueGreen";
     namespaced,
     status = "BlueGreenStatus",
     derive = "PartialEq",
-    schema = "disabled",
+    schema = "derived",
     doc = "One service that is released blue/green."
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 pub struct Spec {
     /// Standalone: address and port on which Envoy serves this service, e.g. `127.0.0.1:8080`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub listen: Option<String>,
     /// Mesh: name of the Service, in the same namespace, whose requests are split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::service_name")]
     pub service: Option<String>,
     /// The two environments.
+    #[schemars(with = "schema::Colors")]
     pub colors: PerColor<ColorSpec>,
     /// Mesh: which routes are managed.
     #[serde(default, skip_serializing_if = "RoutingSpec::is_default")]
@@ -72,67 +81,81 @@ pub struct Spec {
 }
 
 /// One color.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ColorSpec {
     /// Standalone: addresses `IP:port` of the model servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::endpoints")]
     pub endpoints: Vec<String>,
     /// What runs there, in the owner's words; a change of the standby's revision starts a release. In a mesh it
     /// may be left out (empty): the home fills in the workload's pod template hash.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(schema_with = "schema::revision")]
     pub revision: String,
     /// Standalone: start this program (argv, no shell) and keep it running; it inherits `HUESHIFT_COLOR` and
     /// `HUESHIFT_REVISION`. Absent: the color is started by someone else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::command")]
     pub command: Vec<String>,
     /// Mesh: what runs this color.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
     /// Mesh: the labels that tell this color's pods from the other's; empty: the workload's own selector.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::labels")]
     pub labels: BTreeMap<String, String>,
 }
 
 /// An object of the same namespace that runs the pods of one color.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::workload()))]
 pub struct Workload {
     /// Its API.
     #[serde(default = "Workload::default_api_version")]
+    #[schemars(schema_with = "schema::api_version")]
     pub api_version: String,
     /// Its kind.
     #[serde(default = "Workload::default_kind")]
+    #[schemars(schema_with = "schema::word")]
     pub kind: String,
     /// Its name.
+    #[schemars(schema_with = "schema::object_name")]
     pub name: String,
 }
 
 /// Mesh: which routes are managed, and where the colors are defined.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RoutingSpec {
     /// The VirtualService; absent: named like the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_name")]
     pub virtual_service: Option<String>,
     /// Names of its http routes that are managed; empty: all that send requests to the service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::routes")]
     pub routes: Vec<String>,
     /// The DestinationRule that defines the colors as subsets; absent: the one of the service's host, or our own
     /// if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_name")]
     pub destination_rule: Option<String>,
 }
 
 /// What a conversation is and whether it may move.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::session()))]
 pub struct SessionSpec {
     /// Where the session key is found, first present wins; none: every request draws for itself.
     #[serde(default)]
+    #[schemars(schema_with = "schema::session_keys")]
     pub keys: Vec<KeySpec>,
     /// `move` (default): sessions follow the lottery. `keep` needs pins.
     #[serde(default)]
+    #[schemars(schema_with = "schema::session_mode")]
     pub mode: SessionMode,
 }
 
@@ -160,34 +183,43 @@ pub enum SessionMode {
 }
 
 /// How a release proceeds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = rules::release()))]
 pub struct ReleaseSpec {
     /// Shares of the candidate, rising; the cutover follows the last.
+    #[schemars(schema_with = "schema::steps")]
     pub steps: Vec<StepSpec>,
     /// When a step advances.
+    #[schemars(schema_with = "schema::advance")]
     pub advance: Advance,
     /// The watch after cutover.
     pub soak: SoakSpec,
     /// How long requests on the old color may finish after the soak.
     #[serde(with = "human_duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub drain_deadline: Duration,
     /// How long a step may stay without a verdict.
     #[serde(with = "human_duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub deadline: Duration,
     /// What happens at that deadline.
+    #[schemars(schema_with = "schema::on_inconclusive")]
     pub on_inconclusive: OnInconclusive,
 }
 
 /// One step of the ramp.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::step()))]
 pub struct StepSpec {
     /// The candidate's share, `"5%"`.
     #[serde(with = "percent")]
+    #[schemars(schema_with = "schema::share")]
     pub share: Bps,
     /// Shortest time at this share.
     #[serde(default, with = "human_duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub min_time: Duration,
     /// `advance: unsuspicious` only: fewest candidate requests at this share.
     #[serde(default)]
@@ -206,14 +238,17 @@ pub enum Advance {
 }
 
 /// The watch after cutover: a concurrent control stays on the old color.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = rules::soak()))]
 pub struct SoakSpec {
     /// Share that stays on the old color, `"5%"`.
     #[serde(with = "percent")]
+    #[schemars(schema_with = "schema::share")]
     pub holdback: Bps,
     /// How long.
     #[serde(with = "human_duration")]
+    #[schemars(schema_with = "schema::duration")]
     pub time: Duration,
 }
 
@@ -231,8 +266,9 @@ pub enum OnInconclusive {
 }
 
 /// How a release is judged; the defaults fit most services.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = rules::analysis()))]
 pub struct AnalysisSpec {
     /// Chance of a false rollback per release, 0 < alpha <= 0.1.
     pub alpha: f64,
@@ -249,8 +285,9 @@ pub struct AnalysisSpec {
 }
 
 /// The fuse inside each Envoy: it trips without the controller.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = rules::fuse()))]
 pub struct FuseSpec {
     /// Off leaves only the controller's judge.
     pub enabled: bool,

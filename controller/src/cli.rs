@@ -65,6 +65,8 @@ enum Verb {
     Lint(lint::LintArgs),
     /// Judge a recorded world offline: one JSON line per tick on standard output.
     Simulate(simulate::SimulateArgs),
+    /// Print the definitions of the objects for a cluster: `hueshift crds | kubectl apply --server-side -f -`.
+    Crds,
     /// Print a completion script for a shell.
     Completions {
         /// For which shell.
@@ -134,6 +136,7 @@ pub fn run() -> ExitCode {
         Verb::Abort(which) => block_on(steer::steer(which, crate::control::Command::Abort)),
         Verb::Lint(args) => block_on(lint::run(args)),
         Verb::Simulate(args) => simulate::verb(args),
+        Verb::Crds => crds(),
         Verb::Completions { shell } => completions(shell),
     };
     done.unwrap_or_else(|failure| {
@@ -147,6 +150,11 @@ fn completions(shell: clap_complete::Shell) -> Done {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "hueshift", &mut script);
     say(String::from_utf8_lossy(&script))
+}
+
+fn crds() -> Done {
+    say(crate::api::crds()
+        .map_err(|error| Failure::error(format!("cannot print the definitions: {error}")))?)
 }
 
 /// The controller serves reports while it writes files: threads of its own.

@@ -1,14 +1,15 @@
 //! `ReleasePolicy`: what a platform team asks of every release in some namespaces. `crate::policy` applies it.
 
-use super::{Advance, human_duration, percent};
+use super::{Advance, human_duration, percent, rules, schema};
 use hueshift_core::share::Bps;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Bounds; an absent one asks nothing. Of several policies the most restrictive bound holds.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, CustomResource)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, CustomResource, JsonSchema)]
 #[kube(
     group = "hueshift.dev",
     version = "v1alpha1",
@@ -17,27 +18,33 @@ use std::time::Duration;
     shortname = "rp",
     category = "hueshift",
     derive = "PartialEq",
-    schema = "disabled",
+    schema = "derived",
     doc = "What a platform team asks of every release in some namespaces."
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::policy()))]
 pub struct PolicySpec {
     /// Labels of the namespaces that it binds; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_selector")]
     pub namespace_selector: Option<LabelSelector>,
     /// Largest chance of a false rollback per release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_alpha: Option<f64>,
     /// Largest rise of the candidate's share in one step, the cutover included.
     #[serde(default, with = "percent::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::share")]
     pub largest_step: Option<Bps>,
     /// Smallest share that stays on the old color during the watch after cutover.
     #[serde(default, with = "percent::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::share")]
     pub min_holdback: Option<Bps>,
     /// Shortest watch after cutover.
     #[serde(default, with = "human_duration::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
     pub min_soak: Option<Duration>,
     /// The only way in which steps may advance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::advance")]
     pub advance: Option<Advance>,
 }

@@ -1,11 +1,13 @@
 //! `Release`: the record of one release of a `BlueGreen`, named `<bluegreen>-<number>` and owned by it.
 
+use super::{rules, schema};
 use hueshift_core::color::Color;
 use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is known when a release opens; it never changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource, JsonSchema)]
 #[kube(
     group = "hueshift.dev",
     version = "v1alpha1",
@@ -16,44 +18,55 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "ReleaseStatus",
     derive = "PartialEq",
-    schema = "disabled",
+    schema = "derived",
     doc = "The record of one release."
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::release_facts()))]
 pub struct ReleaseFacts {
     /// Name of the `BlueGreen`.
+    #[schemars(schema_with = "schema::object_name")]
     pub blue_green: String,
     /// The release's number.
     pub number: u32,
     /// The color on trial.
+    #[schemars(schema_with = "schema::color")]
     pub candidate: Color,
     /// What it runs.
+    #[schemars(schema_with = "schema::revision")]
     pub revision: String,
     /// What the stable color runs.
+    #[schemars(schema_with = "schema::revision")]
     pub stable_revision: String,
 }
 
 /// What became of a release.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReleaseStatus {
     /// How it ended: `promoted`, `rolled-back`, `superseded`; absent while it is open.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub outcome: Option<String>,
     /// Why, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::prose")]
     pub reason: Option<String>,
     /// When it began, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::moment")]
     pub started_at: Option<String>,
     /// When it ended, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::moment")]
     pub ended_at: Option<String>,
-    /// The whole record ([`crate::view::ReleaseRecord`]).
+    /// The whole record, as `hueshift history -o json` prints it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::kept")]
     pub record: Option<serde_json::Value>,
-    /// The judge's checkpoint while the release is open; at most [`ReleaseStatus::MAX_CHECKPOINT`] bytes.
+    /// The judge's checkpoint while the release is open, at most 64 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::checkpoint")]
     pub checkpoint: Option<String>,
 }
 
