@@ -1,14 +1,17 @@
 //! The verbs: what is asked, of which controller, and how the answer is told.
 //!
-//! Every verb but `up` is a short-lived client of the control socket (`crate::control`) and renders the one
-//! view-model (`crate::view`). Exit codes are part of the interface: 0 done (with `--wait`: promoted), 1 error,
+//! Every verb but `up` is a short-lived client of a controller, by its control socket (`crate::control`) or through a
+//! cluster's API server, and renders the one view-model (`crate::view`). Called as `kubectl-hueshift` it asks the
+//! cluster, else with one of its flags. Exit codes are part of the interface: 0 done (with `--wait`: promoted), 1 error,
 //! 2 usage or configuration, 3 rolled back, 4 held for a person, 5 time-out, 6 superseded.
 
 mod ask;
+mod cluster;
 mod explain;
 mod figures;
 mod history;
 mod lint;
+mod remembered;
 mod screen;
 pub mod simulate;
 mod status;
@@ -19,7 +22,7 @@ mod tests;
 mod wait;
 mod watch;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use screen::Screen;
 use std::fmt;
 use std::future::Future;
@@ -42,7 +45,7 @@ enum Verb {
     /// and releases new revisions.
     Up(crate::standalone::UpArgs),
     /// End what a stopped `up` left serving: Envoy, and the colors that it started.
-    Down(At),
+    Down(Folder),
     /// Show each service: live color, release, share, errors, and what it waits for.
     Status(status::StatusArgs),
     /// Show the same live, with evidence; ends with Ctrl-C.
@@ -74,12 +77,23 @@ enum Verb {
     },
 }
 
-/// Which controller.
+/// Which controller of this machine.
 #[derive(Debug, Clone, Args)]
-struct At {
+struct Folder {
     /// State directory of the running `hueshift up`.
     #[arg(long, value_name = "DIR", env = "HUESHIFT_STATE", default_value = ".hueshift")]
     state: PathBuf,
+}
+
+/// Which controller: of a state directory, or of a cluster.
+#[derive(Debug, Clone, Args)]
+struct At {
+    /// State directory of the running `hueshift up` [env: HUESHIFT_STATE] [default: .hueshift]
+    // A variable that is set for good must not forbid the flags below.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["namespace", "all_namespaces", "context", "kubeconfig"])]
+    state: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: cluster::Flags,
 }
 
 /// Which service of which controller.
@@ -122,9 +136,14 @@ pub fn run() -> ExitCode {
     {
         return crate::supervise::launch(rest);
     }
-    let done = match Cli::parse().verb {
+    let mut command = Cli::command();
+    if cluster::called_by_kubectl() {
+        command = command.bin_name("kubectl hueshift");
+    }
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let done = match cli.verb {
         Verb::Up(args) => up(args),
-        Verb::Down(at) => Ok(crate::standalone::down(&at.state)),
+        Verb::Down(folder) => Ok(crate::standalone::down(&folder.state)),
         Verb::Status(args) => block_on(status::run(args)),
         Verb::Watch(args) => block_on(watch::run(args)),
         Verb::Explain(which) => block_on(explain::run(which)),

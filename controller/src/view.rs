@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub struct View {
     /// Version of the running controller.
     pub version: String,
-    /// Its process id.
+    /// Its process id; 0: see [`View::live`].
     pub pid: u32,
     /// When it started.
     pub started_ms: u64,
@@ -348,6 +348,15 @@ pub struct StepTime {
     pub share: Bps,
     /// When it was written.
     pub at_ms: u64,
+}
+
+// === impl View ===
+
+impl View {
+    /// Whether a running controller says this; else it is what it last wrote down.
+    pub fn live(&self) -> bool {
+        self.pid != 0
+    }
 }
 
 // === impl ServiceView ===

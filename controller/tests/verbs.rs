@@ -118,7 +118,7 @@ async fn without_a_controller_every_verb_says_how_to_start_one() {
         let output = hueshift(nobody.path(), &[verb]).await;
         assert_eq!(output.status.code(), Some(1), "{verb}");
         let expected = format!(
-            "error: no controller is running for {}; start one with `hueshift up FILE.yaml`, or name its state directory with --state DIR or HUESHIFT_STATE\n",
+            "error: no controller is running for {}; start one with `hueshift up FILE.yaml`, or name its state directory with --state DIR or HUESHIFT_STATE, or with --namespace that of a cluster\n",
             nobody.path().display()
         );
         assert_eq!(err(&output), expected, "{verb}");

@@ -1,5 +1,6 @@
 //! `explain`: one screen that says where a release stands, why, and what would move it, in an owner's words.
 
+use super::ask::Asked;
 use super::figures::{bar, count, latency, plural, progress, rate, span};
 use super::screen::{Ink, Screen, columns};
 use super::{Done, Which, ask, say};
@@ -12,7 +13,7 @@ use hueshift_core::judge::Verdict;
 const LABEL: usize = 12;
 
 pub(super) async fn run(which: Which) -> Done {
-    let view = ask::view(&which.at).await?;
+    let view = Asked::of(&which.at, which.service.as_deref()).await?.view().await?;
     let service = ask::pick(&view, which.service.as_deref())?;
     let screen = Screen::of_stdout();
     say(screen.cut(&render(&view, service, &screen)))
@@ -27,21 +28,27 @@ pub(super) fn render(view: &View, service: &ServiceView, screen: &Screen) -> Str
     if service.open() {
         line("share", &share(service));
     }
-    line("why", &why(service, view.now_ms));
+    if view.live() || !service.open() {
+        line("why", &why(service, view.now_ms));
+    }
     if !service.open() {
         line("next", &next(service));
     }
     for waiting in &service.waiting_on {
         line("waits for", &waiting.text);
     }
-    if let Some(text) = service.goes_on.clone().or_else(|| goes_on(service)) {
+    let live = |text: Option<String>| text.filter(|_| view.live());
+    if let Some(text) = live(service.goes_on.clone().or_else(|| goes_on(service))) {
         line("goes on", &format!("when {text}"));
     }
-    if let Some(text) = service.rolls_back.clone().or_else(|| rolls_back(service)) {
+    if let Some(text) = live(service.rolls_back.clone().or_else(|| rolls_back(service))) {
         line("rolls back", &if text.starts_with("nothing") { text } else { format!("when {text}") });
     }
     for problem in service.problems.iter().chain(&view.problems) {
         line("look at", problem);
+    }
+    if !view.live() {
+        return out;
     }
     out.push('\n');
     out += &if service.open() { colors(service, screen) } else { standing_by(service, screen) };

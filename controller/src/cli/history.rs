@@ -1,8 +1,9 @@
 //! `history`: past releases, newest first, with what ended them.
 
+use super::ask::Asked;
 use super::figures::{plural, span};
 use super::screen::{Ink, Screen, columns};
-use super::{At, Done, Failure, Output, ask, show};
+use super::{At, Done, Failure, Output, show};
 use crate::standalone::history as kept;
 use crate::text::visible;
 use crate::view::{End, ReleaseRecord, ended};
@@ -33,11 +34,17 @@ pub(super) async fn run(args: HistoryArgs) -> Done {
 /// From the files, which hold more than a view and outlive the controller; where there are none, a controller
 /// that nobody started is the likelier reason than one without releases.
 async fn records(args: &HistoryArgs) -> Result<Vec<ReleaseRecord>, Failure> {
-    let state = &args.at.state;
+    let asked = Asked::of(&args.at, args.service.as_deref()).await?;
+    let state = match &asked {
+        Asked::Folder { state, .. } => state,
+        Asked::Cluster(cluster) => {
+            return cluster.history(args.service.as_deref()).await.map_err(|error| error.failure());
+        }
+    };
     let unreadable =
         |error| Failure::error(format!("cannot read the history in {}: {error}", state.display()));
     let Some((mut records, problems)) = kept::all(state).map_err(unreadable)? else {
-        let view = ask::view(&args.at).await?;
+        let view = asked.view().await?;
         return Ok(view.services.into_iter().flat_map(|service| service.history).collect());
     };
     for problem in problems {

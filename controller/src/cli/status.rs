@@ -1,5 +1,6 @@
 //! `status`: one row per service, and under it what it waits for and what a person should look at.
 
+use super::ask::Asked;
 use super::figures::{plural, span};
 use super::screen::{Ink, Screen, columns};
 use super::{At, Done, Failure, Output, ask, show, wait};
@@ -25,11 +26,12 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) async fn run(args: StatusArgs) -> Done {
-    let mut view = ask::view(&args.at).await?;
+    let asked = Asked::of(&args.at, args.service.as_deref()).await?;
+    let mut view = asked.view().await?;
     let code = if args.wait {
         let release = ask::pick(&view, args.service.as_deref())?;
-        let code = wait::until_ended(&args.at, &release.name, release.release, args.limit).await?;
-        view = ask::view(&args.at).await?;
+        let code = wait::until_ended(&asked, &release.name, release.release, args.limit).await?;
+        view = asked.view().await?;
         Some(code)
     } else {
         None
@@ -126,6 +128,9 @@ fn verdict(service: &ServiceView, now_ms: u64, screen: &Screen) -> String {
 }
 
 fn footer(view: &View) -> String {
+    if !view.live() {
+        return "from the objects in the cluster".to_owned();
+    }
     let workers: u32 = view.proxies.iter().map(|proxy| proxy.workers).sum();
     format!(
         "hueshift {} serves {} for {} (pid {}); {}, {}",

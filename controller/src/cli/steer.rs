@@ -1,7 +1,8 @@
 //! `release`, `promote`, `pause`, `resume`, `abort`: one command to the controller, its answer as one line.
 
-use super::{At, Done, Which, ask, say, wait};
-use crate::control::{Accepted, Client, Command, Request};
+use super::ask::Asked;
+use super::{At, Done, Which, say, wait};
+use crate::control::{Accepted, Command, Request};
 use crate::text::visible;
 use clap::Args;
 
@@ -23,21 +24,23 @@ pub(super) struct ReleaseArgs {
 }
 
 pub(super) async fn release(args: ReleaseArgs) -> Done {
-    let accepted = send(&args.at, args.service, Command::Release { force: args.force }).await?;
+    let asked = Asked::of(&args.at, args.service.as_deref()).await?;
+    let accepted = send(&asked, args.service, Command::Release { force: args.force }).await?;
     let done = say(line(&accepted))?;
     if args.wait {
-        return wait::until_ended(&args.at, &accepted.service, accepted.release, args.limit).await;
+        return wait::until_ended(&asked, &accepted.service, accepted.release, args.limit).await;
     }
     Ok(done)
 }
 
 pub(super) async fn steer(which: Which, command: Command) -> Done {
-    let accepted = send(&which.at, which.service, command).await?;
+    let asked = Asked::of(&which.at, which.service.as_deref()).await?;
+    let accepted = send(&asked, which.service, command).await?;
     say(line(&accepted))
 }
 
-async fn send(at: &At, service: Option<String>, command: Command) -> Result<Accepted, super::Failure> {
-    Client::new(&at.state).command(&Request { service, command }).await.map_err(ask::failure)
+async fn send(asked: &Asked, service: Option<String>, command: Command) -> Result<Accepted, super::Failure> {
+    asked.command(&Request { service, command }).await.map_err(|unanswered| unanswered.failure())
 }
 
 fn line(accepted: &Accepted) -> String {

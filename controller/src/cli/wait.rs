@@ -3,10 +3,10 @@
 //! A controller that restarts meanwhile is waited for; its state survives. Progress goes to standard error, one
 //! line per change, so that standard output stays for the result.
 
+use super::Failure;
+use super::ask::Asked;
 use super::status::{last_ended, phase};
-use super::{At, Failure};
 use crate::api::human_duration;
-use crate::control::{Client, ClientError};
 use crate::view::{End, View};
 use clap::Args;
 use std::io::{self, Write};
@@ -37,17 +37,16 @@ enum Stand {
 
 /// Waits until release `release` of `service` has ended, and says how.
 pub(super) async fn until_ended(
-    at: &At,
+    asked: &Asked,
     service: &str,
     release: u32,
     limit: Limit,
 ) -> Result<ExitCode, Failure> {
-    let client = Client::new(&at.state);
     let begin = Instant::now();
     let mut seen = begin;
     let mut told = String::new();
     loop {
-        match client.status().await {
+        match asked.status().await {
             Ok(view) => {
                 seen = Instant::now();
                 match stand(&view, service, release)? {
@@ -62,8 +61,7 @@ pub(super) async fn until_ended(
                     Stand::Open(_) => {}
                 }
             }
-            Err(error @ ClientError::Refused(_)) => return Err(super::ask::failure(error)),
-            Err(error) if seen.elapsed() > AWAY => return Err(super::ask::failure(error)),
+            Err(error) if error.final_word() || seen.elapsed() > AWAY => return Err(error.failure()),
             Err(_) => {}
         }
         if begin.elapsed() >= limit.timeout {

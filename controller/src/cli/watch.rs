@@ -2,12 +2,12 @@
 //!
 //! Drawing is pure ([`frame`]); who owns the terminal meanwhile is `terminal`'s business.
 
+use super::ask::{Asked, Unanswered};
 use super::explain::{enforcement, evidence_lines, named};
 use super::figures::{bar, latency, plural, rate, span};
 use super::screen::{Ink, Screen, cut_line, size, width};
 use super::terminal::{self, Ends, Terminal};
 use super::{At, Done, Failure, ask, status};
-use crate::control::{Client, ClientError};
 use crate::text::visible;
 use crate::view::{ServiceView, View, ended, percent};
 use clap::Args;
@@ -31,12 +31,13 @@ const MAX_LINES: usize = 200;
 
 pub(super) async fn run(args: WatchArgs) -> Done {
     // The first answer comes before the screen is touched: "nothing runs" must stay readable.
-    let view = ask::view(&args.at).await?;
+    let asked = Asked::of(&args.at, args.service.as_deref()).await?;
+    let view = asked.view().await?;
     let mut out = io::stdout();
     if out.is_terminal() && Screen::of_stdout().width.is_some() {
-        live(&args, view).await
+        live(&args, &asked, view).await
     } else {
-        lines(&args, view, &mut out).await
+        lines(&args, &asked, view, &mut out).await
     }
 }
 
@@ -50,15 +51,14 @@ fn only(mut view: View, name: Option<&str>) -> Result<View, Failure> {
 
 // --- On a terminal ---
 
-async fn live(args: &WatchArgs, first: View) -> Done {
-    let client = Client::new(&args.at.state);
+async fn live(args: &WatchArgs, asked: &Asked, first: View) -> Done {
     let failed = |error: io::Error| Failure::error(format!("cannot watch: {error}"));
     let mut ends = Ends::new().map_err(failed)?;
     let mut stop = terminal::stop().map_err(failed)?;
     let mut resized = terminal::resized().map_err(failed)?;
     let mut terminal = Terminal::take().map_err(failed)?;
     let mut last = only(first, args.service.as_deref())?;
-    let mut lost: Option<ClientError> = None;
+    let mut lost: Option<Unanswered> = None;
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -70,7 +70,7 @@ async fn live(args: &WatchArgs, first: View) -> Done {
             return Ok(ExitCode::SUCCESS);
         }
         tokio::select! {
-            _ = tick.tick() => match client.status().await {
+            _ = tick.tick() => match asked.status().await {
                 Ok(view) => {
                     last = only(view, args.service.as_deref())?;
                     lost = None;
@@ -232,8 +232,7 @@ fn figures_line(service: &ServiceView, color: Color, screen: &Screen) -> String 
 /// Time after which a line is printed even if nothing changed: a log that stands still looks dead.
 const QUIET_LOOKS: u32 = 40;
 
-async fn lines(args: &WatchArgs, first: View, out: &mut impl Write) -> Done {
-    let client = Client::new(&args.at.state);
+async fn lines(args: &WatchArgs, asked: &Asked, first: View, out: &mut impl Write) -> Done {
     let mut ends = Ends::new().map_err(|error| Failure::error(format!("cannot watch: {error}")))?;
     let mut view = Ok(first);
     let mut told = String::new();
@@ -255,7 +254,7 @@ async fn lines(args: &WatchArgs, first: View, out: &mut impl Write) -> Done {
             () = tokio::time::sleep(EVERY) => {}
             () = ends.recv() => return Ok(ExitCode::SUCCESS),
         }
-        view = client.status().await;
+        view = asked.status().await;
     }
 }
 
