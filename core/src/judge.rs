@@ -17,6 +17,7 @@ pub mod dead;
 pub mod dispersion;
 pub mod errors;
 pub mod evidence;
+pub mod firsts;
 pub mod history;
 pub mod latency;
 pub mod line;
@@ -30,6 +31,7 @@ pub mod ratio;
 pub mod ratio_interval;
 pub mod restarts;
 pub mod row;
+pub mod scales;
 pub mod share;
 pub mod slots;
 pub mod srm;
@@ -49,20 +51,23 @@ pub use verdict::Verdict;
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
+use alloc::vec::Vec;
 use analysis::PredictionMode;
 use block::{Block, Blocks, Stratum};
-use case::Case;
+use case::{Case, Scene};
 use certificate::Certificates;
 use latency::Reference;
+use latency::weights::Weights;
 use libm::log;
 use line::{Counted, MetricLogs};
 use predictions::Past;
 use ratio::{Errors, Ratio};
 use restarts::{Restarts, Schedule, Scheme};
+use scales::Window;
 use serde::{Deserialize, Serialize};
 use share::SecondErrors;
 use tally::{Delta, Outcome, Tally};
-use testimony::{Closed, Hearing};
+use testimony::{Closed, Hearing, Testimony};
 use units::Units;
 
 /// The judge of one release.
@@ -82,7 +87,7 @@ pub struct Judge {
     reference: Option<Reference>,
     /// Predictions of earlier blocks.
     past: Past,
-    case: Case,
+    sittings: Vec<Sitting>,
     control: Control,
     certificates: Certificates,
     /// Completed requests by the bits of the configured split (0..=1: their order is that of the numbers).
@@ -111,6 +116,14 @@ struct Control {
     noisy: bool,
 }
 
+/// The case in one window of time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Sitting {
+    window: Window,
+    /// `None` from a restore to the next window: short windows are not kept, and one window may not begin twice.
+    case: Option<Case>,
+}
+
 /// What the last tick came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Scores {
@@ -129,24 +142,21 @@ impl Judge {
     pub fn new(analysis: Analysis) -> Result<Judge, AnalysisError> {
         analysis.check()?;
         let requirement = Requirement { rho_max: analysis.rho_max, p_ceiling: analysis.p_ceiling };
-        let schedule = Schedule {
-            count: analysis.restarts,
-            every_ms: analysis.restart_every_ms,
-            v0: analysis.restart_v0,
-            scheme: Scheme::Uniform,
-        };
-        let mut case = Case::new(&analysis, schedule);
         let reference = analysis.metrics.contains(&Metric::Latency).then(|| Reference::new(&analysis));
-        if let Some(weights) = reference.as_ref().and_then(Reference::weights) {
-            case.begin_latency(weights.prior());
-        }
+        let weights = reference.as_ref().and_then(Reference::weights);
+        let windows = if analysis.mode == Mode::Sessions {
+            scales::begin(&analysis.scales_ms)
+        } else {
+            scales::begin(&[])
+        };
+        let sittings = windows.into_iter().map(|window| Sitting::open(window, &analysis, weights)).collect();
         let mut certificates = Certificates::new();
         certificates.follow(requirement);
         let mut judge = Judge {
             reference,
             past: Past::default(),
-            case,
-            control: Control::new(schedule),
+            sittings,
+            control: Control::new(schedule(&analysis, None)),
             certificates,
             requirement,
             t_ms: 0,
@@ -176,13 +186,21 @@ impl Judge {
     pub fn tick(&mut self, t_ms: u64, rows: &[Row]) -> Line {
         self.t_ms = t_ms;
         // Most live ticks bring nothing; a restart alone changes no evidence.
-        if rows.is_empty() && self.second.is_empty() && !self.blocks.any_closes(t_ms, &self.analysis) {
+        let quiet = rows.is_empty()
+            && self.second.is_empty()
+            && !self.blocks.any_closes(t_ms, &self.analysis)
+            && !self.sittings.iter().any(|s| {
+                s.window.next(t_ms).is_some()
+                    || s.case.as_ref().is_some_and(|case| case.any_closes(t_ms, &self.analysis))
+            });
+        if quiet {
             return self.line();
         }
+        self.open_sittings(t_ms);
         let mut hearing = self.take(t_ms, rows);
         self.close_blocks(t_ms, &mut hearing);
         self.close_second(t_ms, &mut hearing);
-        self.case.hear(t_ms, hearing.strata.iter());
+        self.hear(t_ms, &hearing);
         self.control.hear(t_ms, &hearing);
         self.certify(&hearing);
         self.freeze_reference();
@@ -228,6 +246,8 @@ impl Judge {
         judge.tally.forget_histograms();
         judge.blocks.drop_latency();
         judge.blocks.drop_predictions();
+        let short = judge.sittings.iter_mut().filter(|sitting| !sitting.window.is_whole());
+        short.for_each(|sitting| sitting.case = None);
         Checkpoint { version: CHECKPOINT_VERSION, judge }
     }
 
@@ -247,14 +267,62 @@ impl Judge {
                 self.count(row, &delta);
                 let stratum = (row.proxy.clone(), row.epoch);
                 self.book(t_ms, &stratum, row.split, &delta);
-                hearing.strata.entry(stratum).or_default().add(row, &delta, self.analysis.mode);
+                let said = hearing.strata.entry(stratum).or_default();
+                said.add(row, &delta, self.analysis.mode);
+                self.book_firsts(t_ms, row, said);
             }
         }
         hearing
     }
 
+    /// New windows begin with a fresh case.
+    fn open_sittings(&mut self, t_ms: u64) {
+        let weights = self.reference.as_ref().and_then(Reference::weights);
+        for sitting in &mut self.sittings {
+            if let Some(window) = sitting.window.next(t_ms) {
+                *sitting = Sitting::open(window, &self.analysis, weights);
+            }
+        }
+    }
+
+    fn hear(&mut self, t_ms: u64, hearing: &Hearing) {
+        let weights = self.reference.as_ref().and_then(Reference::weights);
+        for sitting in &mut self.sittings {
+            let since_ms = sitting.window.since_ms();
+            let scene = Scene { t_ms, since_ms, analysis: &self.analysis, weights };
+            if let Some(case) = &mut sitting.case {
+                case.hear(&scene, hearing.strata.iter());
+            }
+        }
+    }
+
+    /// Firsts as their role books them; stable's also fill the reference.
+    fn book_firsts(&mut self, t_ms: u64, row: &Row, said: &mut Testimony) {
+        if !self.counts_firsts() {
+            return;
+        }
+        if t_ms > self.analysis.latency_warmup_ms
+            && let Some(reference) = &mut self.reference
+        {
+            let book =
+                |(slot, bucket): &(u16, i32)| (*slot, reference.book_first(*slot < said.limit, *bucket));
+            said.first_latency.extend(row.first_latency.iter().map(book));
+        }
+        let bins = self.analysis.prediction_bins;
+        let book = |(slot, bin): &(u16, i32)| (*slot, predictions::bin(*bin, bins));
+        said.first_predictions.extend(row.first_predictions.iter().map(book));
+    }
+
+    fn counts_firsts(&self) -> bool {
+        self.analysis.firsts && self.analysis.mode == Mode::Sessions
+    }
+
     fn book(&mut self, t_ms: u64, stratum: &Stratum, split: f64, delta: &Delta) {
+        let counts_firsts = self.counts_firsts();
         let Some(block) = self.blocks.add(t_ms, stratum.clone(), split, delta) else { return };
+        if counts_firsts {
+            return;
+        }
         if t_ms > self.analysis.latency_warmup_ms
             && let Some(reference) = &mut self.reference
         {
@@ -354,7 +422,8 @@ impl Judge {
         {
             self.blocks.drop_latency();
             if let Some(weights) = reference.weights() {
-                self.case.begin_latency(weights.prior());
+                let cases = self.sittings.iter_mut().filter_map(|sitting| sitting.case.as_mut());
+                cases.for_each(|case| case.begin_latency(weights.prior()));
             }
         }
     }
@@ -362,8 +431,14 @@ impl Judge {
     fn score(&mut self) {
         let analysis = &self.analysis;
         self.control.noisy |= self.control.restarts.log_e() >= log(analysis.noisy_at);
-        let metrics = self.case.metrics(analysis, self.control.noisy);
-        let log_e = metrics.combine(analysis);
+        // Any window may reach its own threshold: what counts is the one that is nearest.
+        let of = |sitting: &Sitting| {
+            let metrics = sitting.case.as_ref()?.metrics(analysis, self.control.noisy);
+            Some((metrics.combine(analysis) + sitting.window.ln_part(), metrics))
+        };
+        let nearest = self.sittings.iter().filter_map(of);
+        let nearest = nearest.reduce(|best, next| if next.0 > best.0 { next } else { best });
+        let (log_e, metrics) = nearest.unwrap_or_default();
         let groups = self.srm.iter();
         let log_srm = groups.fold(0.0, |sum, (split, (candidate, stable))| {
             sum + srm::log_e(srm::STRENGTH, f64::from_bits(*split), *candidate, *stable)
@@ -372,7 +447,11 @@ impl Judge {
         let suspicious = zone != Verdict::Continue
             || (analysis.srm && log_srm >= log(1.0 / analysis.alpha_srm))
             || self.control.noisy;
-        self.condemned |= zone == Verdict::Rollback || self.case.predictions_condemn(analysis);
+        self.condemned |= zone == Verdict::Rollback;
+        // The band is valid at all times; it needs no windows.
+        for sitting in self.sittings.iter_mut().filter(|sitting| sitting.window.is_whole()) {
+            self.condemned |= sitting.case.as_mut().is_some_and(|case| case.predictions_condemn(analysis));
+        }
         self.last = Scores { log_e, metrics, log_srm, suspicious };
     }
 
@@ -397,6 +476,31 @@ impl Judge {
             rows: self.tally.counts(),
             counted: self.counted,
         }
+    }
+}
+
+// === impl Sitting ===
+
+impl Sitting {
+    fn open(window: Window, analysis: &Analysis, weights: Option<&Weights>) -> Self {
+        let mut case = Case::new(analysis, schedule(analysis, window.length_ms()));
+        if let Some(weights) = weights {
+            case.begin_latency(weights.prior());
+        }
+        Sitting { window, case: Some(case) }
+    }
+}
+
+/// The restarts of the whole release, or those that fit into a window.
+fn schedule(analysis: &Analysis, window_ms: Option<u64>) -> Schedule {
+    let every_ms = analysis.restart_every_ms;
+    let fit =
+        |window_ms: u64| u32::try_from(window_ms.saturating_sub(1) / every_ms.max(1)).unwrap_or(u32::MAX);
+    Schedule {
+        count: window_ms.map_or(analysis.restarts, |window_ms| analysis.restarts.min(fit(window_ms))),
+        every_ms,
+        v0: analysis.restart_v0,
+        scheme: Scheme::Uniform,
     }
 }
 

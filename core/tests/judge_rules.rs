@@ -421,9 +421,14 @@ fn a_rollback_is_latched_whatever_comes_after_it() {
     assert_eq!(judge.verdict(), Verdict::Rollback);
 }
 
+/// The live judge of errors alone, in the whole release alone.
+fn errors_of_sessions() -> Analysis {
+    Analysis { metrics: vec![Metric::Errors], scales_ms: vec![], ..Analysis::live() }
+}
+
 #[test]
 fn suspicion_outranks_a_certificate_and_condemnation_both() {
-    let mut judge = Judge::new(Analysis { p_ceiling: Some(0.02), hold_at: 2.0, ..Analysis::live() }).unwrap();
+    let mut judge = Judge::new(Analysis { p_ceiling: Some(0.02), hold_at: 2.0, ..errors_of_sessions() }).unwrap();
     judge.tick(250, &[session_row(1, 1, 0.05, 1_000, (0..400).collect(), vec![])]);
     assert_eq!(judge.verdict(), Verdict::Certified);
     let suspicious = judge.tick(500, &[failing_row(2, 0..7, 0..0)]);

@@ -27,6 +27,11 @@ pub struct Analysis {
     pub error_floor: f64,
     /// Ceiling of the metric `slo`; it is judged without a control.
     pub slo_error_rate: Option<f64>,
+    /// In mode `sessions`: latency and predictions, too, count a session once, by its first answer
+    /// (`first_latency`, `first_predictions` of rows) and not by its requests.
+    pub firsts: bool,
+    /// In mode `sessions`: lengths of windows with a fresh memory of sessions, beside the whole release, ms.
+    pub scales_ms: Vec<u64>,
     /// Where a block's share comes from.
     pub split_mode: SplitMode,
     /// What one draw of chance is.
@@ -166,6 +171,8 @@ impl Default for Analysis {
             rho0: 1.25,
             error_floor: 0.001,
             slo_error_rate: None,
+            firsts: false,
+            scales_ms: Vec::new(),
             split_mode: SplitMode::Realised,
             mode: Mode::PerError,
             min_green: 1,
@@ -203,16 +210,32 @@ impl Default for Analysis {
 }
 
 impl Analysis {
-    /// What the product judges a live release with: sessions as the unit, errors alone, a restart every 10 s over
-    /// 24 hours (after the last restart a process goes blind), no test of the split (under sticky routing
+    /// What the product judges a live release with: errors and latency; sessions as the unit of both, in the whole
+    /// release and in windows of ten minutes and of one; a restart every 10 s over 24 hours (after the last restart a
+    /// process goes blind); latency may be four buckets (19 %) slower; no test of the split (under sticky routing
     /// requests are not draws).
     pub fn live() -> Self {
         Analysis {
-            metrics: vec![Metric::Errors],
             mode: Mode::Sessions,
+            firsts: true,
+            scales_ms: vec![600_000, 60_000],
             restarts: 8_640,
+            latency_shift: 4,
+            latency_min_reference: 1_000,
             srm: false,
             ..Analysis::default()
+        }
+    }
+
+    /// What the product judges with where each request draws its own color (no session key): the request is the unit.
+    pub fn live_per_request() -> Self {
+        Analysis {
+            mode: Mode::PerError,
+            firsts: false,
+            scales_ms: Vec::new(),
+            latency_min_reference: 2_000,
+            srm: true,
+            ..Analysis::live()
         }
     }
 
@@ -249,6 +272,11 @@ impl Analysis {
         rule(self.restarts <= 1_000_000, "restarts", "at most 1000000")?;
         rule(self.restart_every_ms > 0, "restart_every_ms", "above 0")?;
         rule((0.0..=1.0).contains(&self.restart_v0), "restart_v0", "0 to 1")?;
+        rule(
+            self.scales_ms.len() <= 8 && self.scales_ms.iter().all(|length| *length >= 1_000),
+            "scales_ms",
+            "at most 8 lengths of at least 1000",
+        )?;
         rule(positive(self.hold_at), "hold_at", "above 0")?;
         rule(positive(self.noisy_at), "noisy_at", "above 0")?;
         rule((1..=4_096).contains(&self.prediction_bins), "prediction_bins", "1 to 4096")?;

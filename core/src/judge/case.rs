@@ -3,12 +3,14 @@
 //! The plain judge has one case that hears everybody. A rule that leaves witnesses out keeps a case for each set and
 //! combines what they say; each keeps its own set of seen slots, so that a liar cannot use up the others' slots.
 
-use super::analysis::{Analysis, Metric, PredictionMode};
+use super::analysis::{Analysis, Metric, Mode, PredictionMode};
 use super::block::Stratum;
 use super::errors::ErrorsMetric;
+use super::firsts::Firsts;
+use super::latency::weights::Weights;
 use super::line::MetricLogs;
 use super::one_sample::{self, OneSample};
-use super::predictions::{Band, Distance};
+use super::predictions::{Band, Distance, Past, STRENGTH};
 use super::restarts::{Restarts, Schedule};
 use super::slots::{SlotSet, errors_of};
 use super::testimony::Testimony;
@@ -28,6 +30,29 @@ pub struct Case {
     band: Option<Band>,
     /// Slots with an error, on either color.
     seen: SlotSet,
+    /// Where sessions are the observations.
+    firsts: Option<Observed>,
+}
+
+/// Sessions as observations, per metric.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Observed {
+    latency: Firsts,
+    predictions: Firsts,
+    past: Past,
+}
+
+/// What is the same for all who hear a tick.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// The tick, ms since the start of the analysis.
+    pub t_ms: u64,
+    /// When the case began, ms; its restarts count from there.
+    pub since_ms: u64,
+    /// The parameters.
+    pub analysis: &'a Analysis,
+    /// Weights of latency, once there is a reference.
+    pub weights: Option<&'a Weights>,
 }
 
 /// The candidate's error rate against a fixed ceiling.
@@ -52,22 +77,28 @@ impl Case {
             equality: predictions(PredictionMode::Equality).then(|| Restarts::equal(schedule, 1)),
             band: predictions(PredictionMode::Effect).then(Band::default),
             seen: SlotSet::default(),
+            firsts: (analysis.firsts && analysis.mode == Mode::Sessions).then(Observed::default),
         }
     }
 
-    /// From now on latency counts, with this prior of its alternatives.
+    /// From now on latency counts, with this prior of its alternatives; what waits in open blocks may be part of the
+    /// reference and is dropped.
     pub fn begin_latency(&mut self, prior: &[f64]) {
         if self.latency.is_none() {
             self.latency = Some(Restarts::new(self.schedule, prior));
+            if let Some(firsts) = &mut self.firsts {
+                firsts.latency.drop_open();
+            }
         }
     }
 
     /// Hears the strata of a tick, in their order.
     pub fn hear<'a>(
         &mut self,
-        t_ms: u64,
+        scene: &Scene<'_>,
         strata: impl Iterator<Item = (&'a Stratum, &'a Testimony)> + Clone,
     ) {
+        let t_ms = scene.t_ms.saturating_sub(scene.since_ms);
         let (mut requests, mut errors) = (0u64, 0u64);
         for (_, said) in strata.clone() {
             requests = requests.saturating_add(said.requests);
@@ -81,10 +112,50 @@ impl Case {
         }
         self.hear_slots(t_ms, strata.clone());
         self.hear_blocks(t_ms, strata.clone());
-        if t_ms.is_multiple_of(1_000)
+        self.hear_firsts(t_ms, scene, strata.clone());
+        let mut second = strata.filter_map(|(_, said)| said.second).peekable();
+        if second.peek().is_some()
             && let Some(metric) = &mut self.errors
         {
-            metric.add_second(t_ms, strata.filter_map(|(_, said)| said.second));
+            metric.add_second(t_ms, second);
+        }
+    }
+
+    /// Whether time alone will close a block at `t_ms`.
+    pub fn any_closes(&self, t_ms: u64, analysis: &Analysis) -> bool {
+        self.firsts.as_ref().is_some_and(|firsts| {
+            firsts.latency.any_closes(t_ms, analysis) || firsts.predictions.any_closes(t_ms, analysis)
+        })
+    }
+
+    /// Sessions' first answers, in blocks of their own.
+    fn hear_firsts<'a>(
+        &mut self,
+        t_ms: u64,
+        scene: &Scene<'_>,
+        strata: impl Iterator<Item = (&'a Stratum, &'a Testimony)>,
+    ) {
+        let Some(firsts) = &mut self.firsts else { return };
+        for (stratum, said) in strata {
+            firsts.latency.take(scene.t_ms, stratum, said.limit, &said.first_latency);
+            firsts.predictions.take(scene.t_ms, stratum, said.limit, &said.first_predictions);
+        }
+        let closed = firsts.latency.close(scene.t_ms, scene.analysis);
+        if let (Some(latency), Some(weights)) = (&mut self.latency, scene.weights)
+            && !closed.is_empty()
+        {
+            let mut sums = vec![0.0; weights.len()];
+            closed.iter().for_each(|(_, observed)| weights.add(observed, &mut sums));
+            latency.add(t_ms, &sums);
+        }
+        let closed = firsts.predictions.close(scene.t_ms, scene.analysis);
+        if let Some(equality) = self.equality.as_mut().filter(|_| !closed.is_empty()) {
+            let weights = firsts.past.weights(scene.analysis.prediction_bins, STRENGTH);
+            equality.add(t_ms, &[closed.iter().map(|(_, observed)| weights.increment(observed)).sum()]);
+            closed.iter().for_each(|(_, observed)| firsts.past.learn(observed));
+        }
+        if let Some(band) = &mut self.band {
+            closed.iter().for_each(|((_, epoch), observed)| band.add(*epoch, observed));
         }
     }
 

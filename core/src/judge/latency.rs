@@ -84,6 +84,17 @@ impl Reference {
         }
     }
 
+    /// The bucket in which a session's first answer is booked; stable's fills the reference until it is frozen.
+    pub fn book_first(&mut self, is_candidate: bool, bucket: i32) -> u16 {
+        if is_candidate {
+            return self.margin.booked(bucket);
+        }
+        if !self.frozen {
+            add(&mut self.counts, clamped(bucket), 1);
+        }
+        clamped(bucket)
+    }
+
     /// Freezes the reference once it is large enough; true at that moment. What waits in open blocks must then be
     /// dropped: it is part of the reference.
     pub fn freeze(&mut self) -> bool {

@@ -38,10 +38,10 @@ pub struct Testimony {
     /// Completed requests and failures of the candidate in rows that do not report their slots: each is a unit of the
     /// absolute certificate.
     pub plain: (u64, u64),
-    /// First successful answers of slots, likewise.
-    pub first_latency: Vec<(u16, i32)>,
-    /// First predictions of slots, likewise.
-    pub first_predictions: Vec<(u16, i32)>,
+    /// First successful answers of slots, likewise, with the bucket in which their role books them.
+    pub first_latency: Vec<(u16, u16)>,
+    /// First predictions of slots, likewise with their bin.
+    pub first_predictions: Vec<(u16, u16)>,
     /// What a block that closed says.
     pub closed: Option<Closed>,
     /// Errors of the second that is over (robust mode).

@@ -1,0 +1,76 @@
+//! Sessions as observations: what the first answer of each lottery slot showed, each slot once.
+//!
+//! A slow or unusual client that sticks to one color is one draw, however often it asks. Observations wait in blocks
+//! of their own, because there are far fewer of them than requests; when a block closes depends on their number and
+//! on time, never on what they show. Within a block the candidate's share is realised, as for requests.
+
+use super::analysis::Analysis;
+use super::block::{Stratum, pairs};
+use super::buckets::{Buckets, add};
+use super::slots::SlotSet;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Slots that were observed, and their blocks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Firsts {
+    seen: SlotSet,
+    #[serde(with = "pairs")]
+    open: BTreeMap<Stratum, Open>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Open {
+    opened_ms: u64,
+    observed: Buckets,
+}
+
+// === impl Firsts ===
+
+impl Firsts {
+    /// Takes what a stratum reported: slots with the bucket that their role books them in. Slots below `limit` are
+    /// the candidate's; those seen before change nothing.
+    pub fn take(&mut self, t_ms: u64, stratum: &Stratum, limit: u16, firsts: &[(u16, u16)]) {
+        for (slot, bucket) in firsts {
+            if !self.seen.insert(*slot) {
+                continue;
+            }
+            if !self.open.contains_key(stratum) {
+                self.open.insert(stratum.clone(), Open { opened_ms: t_ms, ..Open::default() });
+            }
+            if let Some(open) = self.open.get_mut(stratum) {
+                let observed = &mut open.observed;
+                add(if *slot < limit { &mut observed.green } else { &mut observed.blue }, *bucket, 1);
+            }
+        }
+    }
+
+    /// Takes out the blocks that close at `t_ms`, in the order of their strata.
+    pub fn close(&mut self, t_ms: u64, analysis: &Analysis) -> Vec<(Stratum, Buckets)> {
+        let closed = self.open.extract_if(.., |_, open| open.closes(t_ms, analysis));
+        closed.map(|(stratum, open)| (stratum, open.observed)).collect()
+    }
+
+    /// Drops what waits in open blocks.
+    pub fn drop_open(&mut self) {
+        self.open.clear();
+    }
+
+    /// Whether a block closes at `t_ms`.
+    pub fn any_closes(&self, t_ms: u64, analysis: &Analysis) -> bool {
+        self.open.values().any(|open| open.closes(t_ms, analysis))
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn closes(&self, t_ms: u64, analysis: &Analysis) -> bool {
+        let (green, blue) = self.observed.totals();
+        let age = t_ms.saturating_sub(self.opened_ms);
+        (green >= analysis.min_green && blue >= analysis.min_blue)
+            || (age >= analysis.merge_ms && green > 0 && blue > 0)
+            || age >= analysis.max_block_ms
+    }
+}

@@ -1,0 +1,118 @@
+//! Sessions counted again: a judge that also looks at short windows, each with a fresh memory of sessions.
+//!
+//! Counted once per release, sessions are used up: at 1,000 requests/s every lottery slot has had an error within the
+//! hour, and a fault that starts later is invisible. So beside the process of the whole release there are processes
+//! of ten minutes and of one minute that know nothing of what was counted before their window.
+//!
+//! *Why this stays valid.* The lottery is a hash drawn anew for the release, independent of what clients do. Within one
+//! window each slot counts once, so the window's score alone is a fair game for an observer who knows only this
+//! window: its expected factor is at most 1 while the candidate is healthy. Scores of different windows depend on each
+//! other (the same unlucky client is on the same color in each), so they are neither multiplied nor averaged: the
+//! release is rolled back if *any* window reaches `1 / (alpha * part)`, and the parts of all windows sum to at most 1.
+//! That is the union bound, which holds under any dependence. Windows start by the clock alone. What the bound does not
+//! cover: the limit may have risen because of what earlier windows showed. A candidate advances when few of its sessions
+//! failed, so such a choice leaves *fewer* failing clients on it than chance would; it can at most double a later
+//! window's expected score, and the simulation counts what really happens.
+
+use alloc::vec::Vec;
+use core::f64::consts::PI;
+use libm::log;
+use serde::{Deserialize, Serialize};
+
+/// How the budget of all scales is shared between the whole release and each shorter scale.
+const WHOLE: f64 = 0.5;
+/// Of a scale's budget: evenly over the windows of the first day; the rest over all later ones as 1/i².
+const FIRST_DAY: f64 = 0.9;
+const DAY_MS: u64 = 86_400_000;
+
+/// A window of a scale.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// Length, ms; `None`: the whole release.
+    every_ms: Option<u64>,
+    /// The scale's part of the budget.
+    part: f64,
+    /// Number of the window, from 0.
+    number: u64,
+}
+
+/// The first windows: of the whole release, and of each of these lengths.
+pub fn begin(lengths_ms: &[u64]) -> Vec<Window> {
+    let shorter = lengths_ms.iter().filter(|length| **length > 0).count();
+    let whole = if shorter == 0 { 1.0 } else { WHOLE };
+    let part = (1.0 - whole) / shorter.max(1) as f64;
+    let shorter = lengths_ms.iter().filter(|length| **length > 0);
+    let mut windows = Vec::from([Window { every_ms: None, part: whole, number: 0 }]);
+    windows.extend(shorter.map(|length| Window { every_ms: Some(*length), part, number: 0 }));
+    windows
+}
+
+// === impl Window ===
+
+impl Window {
+    /// The window of its scale at `t_ms`, if a new one has begun.
+    pub fn next(&self, t_ms: u64) -> Option<Window> {
+        // The tick at the boundary still belongs to the window that it closes.
+        let number = t_ms.saturating_sub(1).checked_div(self.every_ms?)?;
+        (number > self.number).then_some(Window { number, ..*self })
+    }
+
+    /// Its length, ms; `None`: the whole release.
+    pub fn length_ms(&self) -> Option<u64> {
+        self.every_ms
+    }
+
+    /// When it began, ms.
+    pub fn since_ms(&self) -> u64 {
+        self.number.saturating_mul(self.every_ms.unwrap_or(0))
+    }
+
+    /// ln of its part of the whole budget.
+    pub fn ln_part(&self) -> f64 {
+        let Some(every_ms) = self.every_ms else { return log(self.part) };
+        let of_day = (DAY_MS / every_ms).max(1);
+        let within = if self.number < of_day {
+            FIRST_DAY / of_day as f64
+        } else {
+            let i = (self.number - of_day + 1) as f64;
+            (1.0 - FIRST_DAY) * 6.0 / (PI * i * PI * i)
+        };
+        log(self.part * within)
+    }
+
+    /// Whether it is that of the whole release.
+    pub fn is_whole(&self) -> bool {
+        self.every_ms.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_shorter_scales_the_release_has_all_of_the_budget() {
+        let windows = begin(&[]);
+        assert_eq!(windows.len(), 1);
+        assert_eq!((windows[0].ln_part(), windows[0].next(1_000_000)), (0.0, None));
+    }
+
+    #[test]
+    fn all_windows_for_ever_spend_at_most_the_budget() {
+        let mut spent = 0.0;
+        for first in begin(&[600_000, 60_000]) {
+            let last = if first.is_whole() { 0 } else { 100_000 };
+            spent += (0..=last).map(|number| Window { number, ..first }.ln_part().exp()).sum::<f64>();
+        }
+        assert!(spent <= 1.0 && spent > 0.99, "{spent}");
+    }
+
+    #[test]
+    fn windows_begin_by_the_clock() {
+        let minute = begin(&[60_000])[1];
+        assert_eq!(minute.next(60_000), None, "the tick at the boundary closes the old window");
+        let second = minute.next(60_010).unwrap();
+        assert_eq!((second.since_ms(), second.next(120_000)), (60_000, None));
+        assert_eq!(second.next(400_000).unwrap().since_ms(), 360_000, "quiet windows are skipped");
+    }
+}
