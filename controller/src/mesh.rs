@@ -3,3 +3,4 @@
 pub mod backoff;
 pub mod names;
 pub mod plugins;
+pub mod status;
