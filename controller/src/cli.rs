@@ -44,6 +44,8 @@ enum Verb {
     /// Serve a document on this machine: starts Envoy and the colors that have a `command`,
     /// and releases new revisions.
     Up(crate::standalone::UpArgs),
+    /// Manage the BlueGreens of a cluster: runs inside it, installed from `istio/`.
+    Controller(crate::mesh::ControllerArgs),
     /// End what a stopped `up` left serving: Envoy, and the colors that it started.
     Down(Folder),
     /// Show each service: live color, release, share, errors, and what it waits for.
@@ -143,6 +145,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let done = match cli.verb {
         Verb::Up(args) => up(args),
+        Verb::Controller(args) => controller(args),
         Verb::Down(folder) => Ok(crate::standalone::down(&folder.state)),
         Verb::Status(args) => block_on(status::run(args)),
         Verb::Watch(args) => block_on(watch::run(args)),
@@ -183,6 +186,15 @@ fn up(args: crate::standalone::UpArgs) -> Done {
         .build()
         .map_err(|error| Failure::error(format!("cannot start: {error}")))
         .map(|runtime| runtime.block_on(crate::standalone::up(args)))
+}
+
+/// Likewise, while it waits for the API server.
+fn controller(args: crate::mesh::ControllerArgs) -> Done {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::error(format!("cannot start: {error}")))
+        .map(|runtime| runtime.block_on(crate::mesh::controller(args)))
 }
 
 /// One thread is enough for a client, and starts faster.

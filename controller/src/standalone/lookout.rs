@@ -274,6 +274,7 @@ impl Lookout {
             endpoints: endpoints.collect(),
             // The routes' files are ours alone.
             drifts: BTreeMap::new(),
+            listed: true,
             proxies: vec![OwnProxy { name: xds::NODE_ID.to_owned(), pid, restarts: self.restarts }],
             problems: self.document_problem.iter().chain(&self.problems).cloned().collect(),
         };

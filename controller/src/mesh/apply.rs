@@ -1,0 +1,577 @@
+//! The mesh home's side of [`Apply`]: state into the `BlueGreen`'s status, records and checkpoints into `Release`
+//! objects, routes into the user's VirtualService.
+//!
+//! One write at a time per service. An ordinary write names the version that it changes and gives up soon when
+//! somebody else was faster, so that the engine plans again; **a rollback never waits behind a conflict**: it is a
+//! patch that tests only what is ours. Statuses are written only by the controller of the newest term.
+
+use super::calls::{self, CallError, call};
+use super::cluster::{Document, Name, version_of};
+use super::lease::Tenure;
+use super::memory;
+use super::observe::{Beside, key};
+use super::shared::{Shared, Written};
+use super::sight::Sight;
+use super::{FINALIZER, names, tell};
+use crate::api::{Release, ReleaseFacts};
+use crate::home::{Apply, ApplyError};
+use crate::routes::{self, Managed, Outcome, Released};
+use crate::view::{ReleaseRecord, ServiceView};
+use hueshift_core::color::Color;
+use hueshift_core::planner::Move;
+use hueshift_core::release::{Route, State};
+use hueshift_core::route_plan::Pins;
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// Attempts of an ordinary write against others that write the same object; then the engine plans again.
+const ATTEMPTS: usize = 3;
+/// Attempts of a rollback in one go, and the pause between two of them: 20 a second.
+const ROLLBACK_ATTEMPTS: usize = 40;
+const ROLLBACK_PAUSE: Duration = Duration::from_millis(50);
+/// Between the subsets and the first routes that name them: istiod may see the two in any order.
+const SUBSETS_FIRST: Duration = Duration::from_secs(1);
+/// A deletion is never held up longer than this by routes that cannot be written.
+const FAREWELL: Duration = Duration::from_secs(60);
+const FAREWELL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where the engine's changes go.
+pub struct Hand {
+    client: Client,
+    shared: Arc<Shared>,
+    tenure: Arc<Tenure>,
+    runtime: Handle,
+}
+
+// === impl Hand ===
+
+impl Hand {
+    /// Writes as the holder of `tenure`.
+    pub fn new(client: Client, shared: Arc<Shared>, tenure: Arc<Tenure>) -> Hand {
+        Hand { client, shared, tenure, runtime: Handle::current() }
+    }
+
+    /// Whether a write may begin now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_write(&self) -> Result<(), String> {
+        self.tenure.may_write()
+    }
+
+    /// One write of a service, for whoever may block.
+    fn write<F>(&self, service: &str, write: impl FnOnce(Arc<Sight>) -> F) -> Result<(), ApplyError>
+    where
+        F: Future<Output = Result<(), String>>,
+    {
+        self.runtime
+            .block_on(async {
+                let writer = self.shared.writer(service);
+                let _one = writer.lock().await;
+                self.tenure.may_write()?;
+                let sight = self.shared.sights.get(service).ok_or("the service is not known any more")?;
+                write(sight).await
+            })
+            .map_err(ApplyError)
+    }
+
+    async fn save_state(&self, service: &str, sight: &Sight, state: &State) -> Result<(), String> {
+        let answer = self.take_answer(service);
+        let fields = tell::of_state(state, answer);
+        self.patch_status(service, &sight.name, fields)
+            .await
+            .map_err(|error| error.told(&format!("cannot save the state of {service}"), &sight.name.0))?;
+        self.shared.states.put(service, state.clone());
+        Ok(())
+    }
+
+    /// The answer to the order under way, if this state is its effect.
+    fn take_answer(&self, service: &str) -> Option<Value> {
+        let mut orders = self.shared.orders.lock();
+        let (id, answer) = orders.get_mut(service)?;
+        let told = match answer.try_recv() {
+            Ok(Ok(accepted)) => json!({"id": id, "accepted": true, "text": accepted.text}),
+            Ok(Err(refused)) => json!({"id": id, "accepted": false, "text": refused.to_string()}),
+            Err(_) => return None,
+        };
+        orders.remove(service);
+        Some(told)
+    }
+
+    /// Writes fields of a status, if no later controller has written there.
+    pub async fn patch_status(
+        &self,
+        service: &str,
+        name: &Name,
+        fields: serde_json::Map<String, Value>,
+    ) -> Result<(), CallError> {
+        let api = calls::blue_greens(&self.client, Some(&name.0));
+        let mut known = self.shared.statuses.get(service);
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let status = match known.take() {
+                Some(status) => status,
+                None => Arc::new(self.read_status(&api, name).await?),
+            };
+            let term = status.get("term").and_then(Value::as_u64);
+            if term.is_some_and(|term| term > self.tenure.term()) {
+                self.tenure.lost("a later controller writes the statuses");
+                return Err(CallError::Broken("a later controller leads".to_owned()));
+            }
+            let patch = status_patch(&status, &fields, self.tenure.term());
+            match call(api.patch_status(&name.1, &params(), &Patch::Json::<()>(patch))).await {
+                Ok(object) => {
+                    let status = object.data.get("status").cloned().unwrap_or(Value::Null);
+                    self.shared.statuses.put(service, Arc::new(status));
+                    return Ok(());
+                }
+                Err(error) if error.is_conflict() || is_invalid(&error) => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or(CallError::Silent))
+    }
+
+    async fn read_status(&self, api: &Api<DynamicObject>, name: &Name) -> Result<Value, CallError> {
+        let object = call(api.get(&name.1)).await?;
+        Ok(object.data.get("status").cloned().unwrap_or(Value::Null))
+    }
+
+    async fn write_route(&self, service: &str, sight: &Sight, route: &Route) -> Result<(), String> {
+        let managed = sight.managed.with(route.clone());
+        let condemned = route.plan.as_ref().is_some_and(|plan| plan.pins == Pins::Condemned);
+        let version = if condemned {
+            self.roll_back(sight, &managed).await?
+        } else {
+            self.ensure_subsets(sight).await?;
+            self.rewrite(sight, &managed).await?
+        };
+        self.shared.written.put(service, Written { route: route.clone(), version });
+        Ok(())
+    }
+
+    /// The way back: nothing but our own fields is tested, and nothing is waited for.
+    async fn roll_back(&self, sight: &Sight, managed: &Managed) -> Result<u64, String> {
+        let api = calls::virtual_services(&self.client, Some(&sight.name.0));
+        let name = self.virtual_service_name(sight);
+        let mut newest = self.shared.virtual_services.newest(&name, &sight.virtual_service);
+        let mut last = String::new();
+        for attempt in 0..ROLLBACK_ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(ROLLBACK_PAUSE).await;
+                newest = self.read_again(&api, &name).await?;
+            }
+            let patch = routes::rollback_patch(&newest, managed).map_err(|error| error.to_string())?;
+            if patch.0.is_empty() {
+                return Ok(version_of(&newest).unwrap_or(0));
+            }
+            match call(api.patch(&name.1, &params(), &Patch::Json::<()>(patch))).await {
+                Ok(object) => return Ok(self.keep_virtual_service(&name, object)),
+                Err(error) if error.is_conflict() || is_invalid(&error) => last = error.to_string(),
+                Err(error) => return Err(self.cannot_write(&name, &error)),
+            }
+        }
+        Err(format!("cannot write VirtualService {}: {last}", name.1))
+    }
+
+    /// Any other change, against the version that it was made for.
+    async fn rewrite(&self, sight: &Sight, managed: &Managed) -> Result<u64, String> {
+        let api = calls::virtual_services(&self.client, Some(&sight.name.0));
+        let name = self.virtual_service_name(sight);
+        let mut newest = self.shared.virtual_services.newest(&name, &sight.virtual_service);
+        let mut last = String::new();
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                newest = self.read_again(&api, &name).await?;
+            }
+            let wanted = routes::rewrite(&newest, managed).map_err(|error| error.to_string())?;
+            if wanted == *newest {
+                return Ok(version_of(&newest).unwrap_or(0));
+            }
+            let change = json!({
+                "metadata": {"resourceVersion": newest.pointer("/metadata/resourceVersion")},
+                "spec": {"http": wanted.pointer("/spec/http")},
+            });
+            match call(api.patch(&name.1, &params(), &Patch::Merge(change))).await {
+                Ok(object) => return Ok(self.keep_virtual_service(&name, object)),
+                Err(error) if error.is_conflict() => last = error.to_string(),
+                Err(error) => return Err(self.cannot_write(&name, &error)),
+            }
+        }
+        Err(format!("cannot write VirtualService {}: {last}", name.1))
+    }
+
+    fn virtual_service_name(&self, sight: &Sight) -> Name {
+        (sight.name.0.clone(), sight.virtual_service_name().to_owned())
+    }
+
+    fn cannot_write(&self, name: &Name, error: &CallError) -> String {
+        error.told(&format!("cannot write VirtualService {}", name.1), &name.0)
+    }
+
+    async fn read_again(&self, api: &Api<DynamicObject>, name: &Name) -> Result<Arc<Value>, String> {
+        let object = call(api.get(&name.1))
+            .await
+            .map_err(|error| error.told(&format!("cannot read VirtualService {}", name.1), &name.0))?;
+        let object = super::cluster::whole(object);
+        self.shared.virtual_services.keep(name, object.clone());
+        Ok(object)
+    }
+
+    fn keep_virtual_service(&self, name: &Name, object: DynamicObject) -> u64 {
+        let object = super::cluster::whole(object);
+        let version = version_of(&object).unwrap_or(0);
+        self.shared.virtual_services.keep(name, object);
+        version
+    }
+
+    /// The subsets before the routes that name them.
+    async fn ensure_subsets(&self, sight: &Sight) -> Result<(), String> {
+        let api = calls::destination_rules(&self.client, Some(&sight.name.0));
+        let mut sight = sight.clone();
+        for rule in &mut sight.rules {
+            *rule = self.shared.destination_rules.newest(&rule_name(rule), rule);
+        }
+        let written = match sight.rule_outcome() {
+            Outcome::Unchanged => return Ok(()),
+            Outcome::Conflict(conflict) => return Err(conflict.to_string()),
+            Outcome::Add(rule) => patch_rule(&api, &rule).await,
+            Outcome::Create(rule) => match serde_json::from_value::<DynamicObject>(rule) {
+                Ok(rule) => call(api.create(&post(), &rule)).await,
+                Err(error) => return Err(error.to_string()),
+            },
+        };
+        match written {
+            Ok(object) => {
+                let rule = super::cluster::whole(object);
+                self.shared.destination_rules.keep(&rule_name(&rule), rule);
+                tokio::time::sleep(SUBSETS_FIRST).await;
+                Ok(())
+            }
+            // Seen in time, or changed meanwhile: the next plan looks again.
+            Err(error) => Err(error.told("cannot write the DestinationRule", &sight.name.0)),
+        }
+    }
+
+    async fn write_record(&self, service: &str, sight: &Sight, record: &ReleaseRecord) -> Result<(), String> {
+        let api: Api<Release> = Api::namespaced(self.client.clone(), &sight.name.0);
+        let name = Release::name_of(&sight.name.1, record.release);
+        let told = |error: CallError| error.told(&format!("cannot write Release {name}"), &sight.name.0);
+        let known = self.ensure_release(&api, sight, &facts(sight, record)).await.map_err(told)?;
+        if known.status.as_ref().is_some_and(|status| status.outcome.is_some()) {
+            return Ok(());
+        }
+        let status = json!({"status": {
+            "outcome": record.end,
+            "reason": crate::view::ended(record),
+            "startedAt": tell::time(record.started_ms),
+            "endedAt": tell::time(record.ended_ms),
+            "record": record,
+            "checkpoint": null,
+        }});
+        call(api.patch_status(&name, &params(), &Patch::Merge(status))).await.map_err(told)?;
+        tracing::info!(blue_green = service, release = record.release, "{}", crate::view::ended(record));
+        Ok(())
+    }
+
+    async fn write_checkpoint(&self, service: &str, sight: &Sight, bytes: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        if text.len() > crate::api::ReleaseStatus::MAX_CHECKPOINT {
+            return Err(format!("it has {} bytes, more than a Release keeps", text.len()));
+        }
+        let state = self.shared.states.get(service).ok_or("there is no state yet")?;
+        let api: Api<Release> = Api::namespaced(self.client.clone(), &sight.name.0);
+        let name = Release::name_of(&sight.name.1, state.release);
+        let status = json!({"status": {"checkpoint": text}});
+        let told = |error: CallError| error.told(&format!("cannot write Release {name}"), &sight.name.0);
+        match call(api.patch_status(&name, &params(), &Patch::Merge(status.clone()))).await {
+            Err(error) if error.is_missing() => {}
+            other => return other.map(drop).map_err(told),
+        }
+        let facts = ReleaseFacts {
+            blue_green: sight.name.1.clone(),
+            number: state.release,
+            candidate: state.candidate(),
+            revision: state.revisions.get(state.candidate()).clone(),
+            stable_revision: state.revisions.get(state.live).clone(),
+        };
+        self.ensure_release(&api, sight, &facts).await.map_err(told)?;
+        call(api.patch_status(&name, &params(), &Patch::Merge(status))).await.map(drop).map_err(told)
+    }
+
+    /// The object of a release, made if it is not there.
+    async fn ensure_release(
+        &self,
+        api: &Api<Release>,
+        sight: &Sight,
+        facts: &ReleaseFacts,
+    ) -> Result<Release, CallError> {
+        let name = Release::name_of(&facts.blue_green, facts.number);
+        match call(api.get(&name)).await {
+            Err(error) if error.is_missing() => {}
+            other => return other,
+        }
+        let mut release = Release::new(&name, facts.clone());
+        release.metadata.labels =
+            Some([(memory::BLUE_GREEN_LABEL.to_owned(), facts.blue_green.clone())].into_iter().collect());
+        release.metadata.owner_references = sight.owner().map(|owner| vec![owner]);
+        match call(api.create(&post(), &release)).await {
+            Err(error) if error.exists() => call(api.get(&name)).await,
+            other => other,
+        }
+    }
+}
+
+impl Apply for Hand {
+    fn record(&self, record: &ReleaseRecord) -> Result<(), ApplyError> {
+        self.write(&record.service, |sight| async move {
+            self.write_record(&record.service, &sight, record).await
+        })
+    }
+
+    fn save(&self, service: &str, state: &State) -> Result<(), ApplyError> {
+        self.write(service, |sight| async move { self.save_state(service, &sight, state).await })
+    }
+
+    fn route(&self, service: &str, route: &Route) -> Result<(), ApplyError> {
+        self.write(service, |sight| async move { self.write_route(service, &sight, route).await })
+    }
+
+    fn checkpoint(&self, service: &str, bytes: &[u8]) -> Result<(), ApplyError> {
+        self.write(service, |sight| async move { self.write_checkpoint(service, &sight, bytes).await })
+    }
+
+    fn may_restart(&self, _: &str, _: Option<Color>) {}
+
+    fn moved(&self, service: &str, moves: &[(Move, String)]) {
+        for (step, line) in moves {
+            tracing::info!(blue_green = service, release = step.release, phase = step.to.as_str(), "{line}");
+        }
+        tell::events(&self.client, &self.shared, service, moves);
+    }
+
+    fn listens(&self) -> bool {
+        true
+    }
+
+    fn tell(&self, view: ServiceView) {
+        self.shared.views.put(&view.name.clone(), view);
+        self.shared.to_tell.notify_one();
+    }
+}
+
+impl Beside for Hand {
+    /// On an open one our term stands before anything else: a late write of an earlier controller then fails.
+    async fn begin(&self, document: &Document) -> Result<(), String> {
+        let name = super::cluster::name_of(&document.metadata);
+        let service = key(&name);
+        self.tenure.may_write()?;
+        let api = calls::blue_greens(&self.client, Some(&name.0));
+        let open = memory::state(&document.status).0.is_some_and(|state| state.phase.is_open());
+        if open {
+            self.patch_status(&service, &name, serde_json::Map::new())
+                .await
+                .map_err(|error| error.told("cannot write the status", &name.0))?;
+        }
+        if document.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER) {
+            return Ok(());
+        }
+        let mut finalizers = document.metadata.finalizers.clone().unwrap_or_default();
+        finalizers.push(FINALIZER.to_owned());
+        let change = json!({"metadata": {
+            "finalizers": finalizers,
+            "resourceVersion": document.metadata.resource_version.clone().filter(|_| !open),
+        }});
+        call(api.patch(&name.1, &params(), &Patch::Merge(change)))
+            .await
+            .map(drop)
+            .map_err(|error| error.told(&format!("cannot write BlueGreen {}", name.1), &name.0))
+    }
+
+    fn farewell(&self, name: Name, document: Arc<Document>) {
+        let hand = Hand {
+            client: self.client.clone(),
+            shared: self.shared.clone(),
+            tenure: self.tenure.clone(),
+            runtime: self.runtime.clone(),
+        };
+        self.runtime.spawn(async move { hand.say_farewell(name, &document).await });
+    }
+}
+
+impl Hand {
+    /// Traffic stays on the live color, what is ours goes; then the object may go.
+    async fn say_farewell(&self, name: Name, document: &Document) {
+        let service = key(&name);
+        let writer = self.shared.writer(&service);
+        let _one = writer.lock().await;
+        let by = tokio::time::Instant::now() + FAREWELL;
+        loop {
+            let done = match self.tenure.may_write() {
+                Ok(()) => self.give_back(&name, document).await,
+                Err(why) => Err(why),
+            };
+            let late = tokio::time::Instant::now() >= by;
+            match done {
+                Ok(()) => {}
+                Err(why) if late => {
+                    tracing::error!(blue_green = %service, "its routes are left as they are: {why}");
+                }
+                Err(why) => {
+                    tracing::warn!(blue_green = %service, "deletion waits: {why}");
+                    tokio::time::sleep(FAREWELL_PAUSE).await;
+                    continue;
+                }
+            }
+            match self.let_go(&name).await {
+                Ok(()) => {
+                    tracing::info!(blue_green = %service, "deleted: its traffic stays on the live color");
+                    return;
+                }
+                Err(why) => {
+                    tracing::warn!(blue_green = %service, "the finalizer cannot be taken off: {why}");
+                    tokio::time::sleep(FAREWELL_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn give_back(&self, name: &Name, document: &Document) -> Result<(), String> {
+        let service = key(name);
+        let Some(sight) = self.shared.sights.get(&service) else { return Ok(()) };
+        let state = self.shared.states.get(&service).or_else(|| memory::state(&document.status).0);
+        let Some(state) = state else { return Ok(()) };
+        let managed = sight.managed.with(Route { stable: state.live, plan: None });
+        match self.rewrite(&sight, &managed).await {
+            Ok(_) => {}
+            Err(why) => {
+                let api = calls::virtual_services(&self.client, Some(&name.0));
+                match call(api.get(sight.virtual_service_name())).await {
+                    Err(error) if error.is_missing() => {}
+                    _ => return Err(why),
+                }
+            }
+        }
+        let virtual_services = calls::virtual_services(&self.client, Some(&name.0));
+        let list = call(virtual_services.list(&kube::api::ListParams::default()))
+            .await
+            .map_err(|error| error.told("cannot list VirtualServices", &name.0))?;
+        let values: Vec<Value> =
+            list.items.into_iter().map(|object| (*super::cluster::whole(object)).clone()).collect();
+        let named = routes::named_subsets(&values, &managed);
+        let api = calls::destination_rules(&self.client, Some(&name.0));
+        for rule in &sight.rules {
+            let rule_name = rule_name(rule);
+            let newest = match call(api.get(&rule_name.1)).await {
+                Ok(object) => super::cluster::whole(object),
+                Err(error) if error.is_missing() => continue,
+                Err(error) => return Err(error.told("cannot read the DestinationRule", &name.0)),
+            };
+            let done = match routes::released_destination_rule(&newest, &managed, &name.1, named) {
+                Released::Unchanged => Ok(()),
+                Released::Keep(rule) => patch_rule(&api, &rule).await.map(drop),
+                Released::Delete => call(api.delete(&rule_name.1, &Default::default())).await.map(drop),
+            };
+            done.map_err(|error| error.told("cannot write the DestinationRule", &name.0))?;
+        }
+        Ok(())
+    }
+
+    async fn let_go(&self, name: &Name) -> Result<(), String> {
+        let api = calls::blue_greens(&self.client, Some(&name.0));
+        for _ in 0..ATTEMPTS {
+            let object = match call(api.get(&name.1)).await {
+                Ok(object) => object,
+                Err(error) if error.is_missing() => return Ok(()),
+                Err(error) => return Err(error.to_string()),
+            };
+            let rest: Vec<&String> = object
+                .metadata
+                .finalizers
+                .iter()
+                .flatten()
+                .filter(|finalizer| *finalizer != FINALIZER)
+                .collect();
+            let change = json!({"metadata": {
+                "finalizers": rest,
+                "resourceVersion": object.metadata.resource_version,
+            }});
+            match call(api.patch(&name.1, &params(), &Patch::Merge(change))).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_missing() => return Ok(()),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error.told("cannot write the BlueGreen", &name.0)),
+            }
+        }
+        Err("others keep changing it".to_owned())
+    }
+}
+
+/// The fields of a status as a patch that fails if another controller wrote in between.
+fn status_patch(status: &Value, fields: &serde_json::Map<String, Value>, term: u64) -> json_patch::Patch {
+    let mut operations = Vec::new();
+    match status.as_object() {
+        None => operations.push(json!({"op": "add", "path": "/status", "value": {}})),
+        Some(known) => {
+            if let Some(old) = known.get("term") {
+                operations.push(json!({"op": "test", "path": "/status/term", "value": old}));
+            }
+        }
+    }
+    operations.push(json!({"op": "add", "path": "/status/term", "value": term}));
+    for (name, value) in fields {
+        let path = format!("/status/{name}");
+        match (value, status.get(name)) {
+            (Value::Null, None) => {}
+            (Value::Null, Some(_)) => operations.push(json!({"op": "remove", "path": path})),
+            (value, old) if old == Some(value) => {}
+            (value, _) => operations.push(json!({"op": "add", "path": path, "value": value})),
+        }
+    }
+    serde_json::from_value(Value::Array(operations)).unwrap_or_default()
+}
+
+async fn patch_rule(api: &Api<DynamicObject>, rule: &Value) -> Result<DynamicObject, CallError> {
+    let annotations = rule.pointer("/metadata/annotations").cloned();
+    let mut change = json!({
+        "metadata": {"resourceVersion": rule.pointer("/metadata/resourceVersion")},
+        "spec": {"subsets": rule.pointer("/spec/subsets")},
+    });
+    if let Some(metadata) = change.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        let ours = json!({"hueshift.dev/subsets": annotations.as_ref().and_then(|all| all.get("hueshift.dev/subsets"))});
+        metadata.insert("annotations".to_owned(), ours);
+    }
+    call(api.patch(&rule_name(rule).1, &params(), &Patch::Merge(change))).await
+}
+
+fn rule_name(rule: &Value) -> Name {
+    let text = |path: &str| rule.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    (text("/metadata/namespace"), text("/metadata/name"))
+}
+
+fn is_invalid(error: &CallError) -> bool {
+    matches!(error, CallError::Refused(status) if status.code == 422)
+}
+
+fn facts(sight: &Sight, record: &ReleaseRecord) -> ReleaseFacts {
+    ReleaseFacts {
+        blue_green: sight.name.1.clone(),
+        number: record.release,
+        candidate: record.candidate,
+        revision: record.revision.clone(),
+        stable_revision: record.stable_revision.clone(),
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+fn post() -> PostParams {
+    PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}

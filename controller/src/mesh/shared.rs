@@ -1,0 +1,158 @@
+//! What the watching side and the writing side both know: a few small tables behind one lock each.
+
+use super::cluster::{Name, version_of};
+use super::sight::{Refusal, Sight};
+use crate::control::{Accepted, Refused};
+use crate::home::Remembered;
+use crate::view::ServiceView;
+use hueshift_core::contract::ServiceId;
+use hueshift_core::release::{Route, State};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, oneshot};
+
+/// Services by key.
+pub type ByKey<T> = BTreeMap<String, T>;
+
+/// The tables. A lock is held for a look or a change of a table, never across a call.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// How each service looked last.
+    pub sights: Table<Arc<Sight>>,
+    /// What its routes said after our last write.
+    pub written: Table<Written>,
+    /// What is remembered of services that the engine has not taken yet.
+    pub memories: Table<(Remembered, ServiceId)>,
+    /// Services that the engine has taken.
+    pub taken: Table<()>,
+    /// Orders under way: the order's id, and where its answer comes.
+    pub orders: Table<(String, oneshot::Receiver<Result<Accepted, Refused>>)>,
+    /// The state that was saved last.
+    pub states: Table<State>,
+    /// Statuses as they stand in the cluster.
+    pub statuses: Table<Arc<Value>>,
+    /// Why a `BlueGreen` is not managed, or not as it should be.
+    pub refusals: Table<Refusal>,
+    /// The newest view of each service.
+    pub views: Table<ServiceView>,
+    /// Objects that we wrote, so that nothing is decided from an older view: VirtualServices.
+    pub virtual_services: Own,
+    /// Likewise, DestinationRules.
+    pub destination_rules: Own,
+    /// Likewise, BlueGreens.
+    pub blue_greens: Own,
+    /// One write at a time per service.
+    pub writers: Table<Arc<tokio::sync::Mutex<()>>>,
+    /// Something changed that should be told in a status.
+    pub to_tell: Notify,
+    /// The engine took a service.
+    pub was_taken: Notify,
+}
+
+/// One table.
+#[derive(Debug)]
+pub struct Table<T>(Mutex<ByKey<T>>);
+
+/// What the routes of a service said after a write, and the version that it made.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// What was written.
+    pub route: Route,
+    /// Version of the VirtualService since.
+    pub version: u64,
+}
+
+/// The newest form of objects that we wrote ourselves.
+#[derive(Debug, Default)]
+pub struct Own(Mutex<BTreeMap<Name, Arc<Value>>>);
+
+// === impl Table ===
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Table(Mutex::default())
+    }
+}
+
+impl<T> Table<T> {
+    /// The table; for one look or change.
+    pub fn lock(&self) -> MutexGuard<'_, ByKey<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&self, key: &str) -> Option<T> {
+        self.lock().remove(key)
+    }
+
+    /// Puts an entry in.
+    pub fn put(&self, key: &str, value: T) -> Option<T> {
+        self.lock().insert(key.to_owned(), value)
+    }
+
+    /// Whether there is one.
+    pub fn has(&self, key: &str) -> bool {
+        self.lock().contains_key(key)
+    }
+}
+
+impl<T: Clone> Table<T> {
+    /// A copy of an entry.
+    pub fn get(&self, key: &str) -> Option<T> {
+        self.lock().get(key).cloned()
+    }
+}
+
+// === impl Own ===
+
+impl Own {
+    /// Keeps an object that a write returned, if it is newer.
+    pub fn keep(&self, name: &Name, object: Arc<Value>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = kept.get(name).is_none_or(|old| version_of(old) <= version_of(&object));
+        if newer {
+            kept.insert(name.clone(), object);
+        }
+    }
+
+    /// The newer one of what a watch told and what we wrote.
+    pub fn newest(&self, name: &Name, seen: &Arc<Value>) -> Arc<Value> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.get(name) {
+            Some(ours) if version_of(ours) > version_of(seen) => ours.clone(),
+            Some(_) => {
+                kept.remove(name);
+                seen.clone()
+            }
+            None => seen.clone(),
+        }
+    }
+
+    /// Forgets what we wrote: a new list is the truth, even one of a cluster that was set back.
+    pub fn forget(&self, name: &Name) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// The lock of a service's writer.
+    pub fn writer(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
+        self.writers.lock().entry(key.to_owned()).or_default().clone()
+    }
+
+    /// Forgets a service.
+    pub fn forget(&self, key: &str) {
+        self.sights.remove(key);
+        self.written.remove(key);
+        self.memories.remove(key);
+        self.taken.remove(key);
+        self.orders.remove(key);
+        self.states.remove(key);
+        self.statuses.remove(key);
+        self.refusals.remove(key);
+        self.views.remove(key);
+    }
+}
