@@ -106,9 +106,14 @@ impl Managed {
         Managed { route, ..self.clone() }
     }
 
-    /// Whether a host in an object of this namespace means the service. istiod itself completes only names without
-    /// a dot; people write the forms in between, and mean the service too.
+    /// Whether a host in an object of this namespace is the service to istiod: its short name or its full one.
     pub fn is_service(&self, host: &str) -> bool {
+        host == self.service || host == self.host()
+    }
+
+    /// Whether somebody meant the service by this host. istiod completes only names without a dot; the forms in
+    /// between lead nowhere.
+    fn is_meant(&self, host: &str) -> bool {
         let Some(rest) = host.strip_prefix(self.service.as_str()) else { return false };
         let Some(rest) = rest.strip_prefix('.') else { return rest.is_empty() };
         let Some(rest) = rest.strip_prefix(self.namespace.as_str()) else { return false };

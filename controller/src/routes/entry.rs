@@ -264,7 +264,7 @@ fn template(
         Some(_) => return Err(Reason::Malformed("its route is not a list".to_owned())),
     };
     let (ours, others): (Vec<Value>, Vec<Value>) =
-        list.into_iter().partition(|entry| host(entry).is_some_and(|host| managed.is_service(host)));
+        list.into_iter().partition(|entry| host(entry).is_some_and(|host| managed.is_meant(host)));
     if ours.is_empty() {
         return Err(if frame.contains_key("delegate") {
             Reason::Delegate
@@ -279,6 +279,9 @@ fn template(
     if !(ground.lenient && marked) {
         if let Some(other) = others.first() {
             return Err(Reason::OtherService(host(other).unwrap_or("a destination without host").to_owned()));
+        }
+        if let Some(half) = ours.iter().filter_map(host).find(|host| !managed.is_service(host)) {
+            return Err(Reason::HalfHost(half.to_owned(), managed.host()));
         }
         if !marked {
             check_own_destinations(&ours, managed)?;
@@ -451,7 +454,7 @@ fn is_selected(route: &Value, managed: &Managed) -> bool {
 }
 
 fn points_at(route: &Value, managed: &Managed) -> bool {
-    destinations(route).any(|(host, _)| managed.is_service(host))
+    destinations(route).any(|(host, _)| managed.is_meant(host))
 }
 
 /// The destinations of a route with their hosts.

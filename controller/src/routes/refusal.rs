@@ -23,6 +23,8 @@ pub enum Reason {
     NoSuchRoute(String),
     /// A named route does not send anything to the service.
     PointsElsewhere(String),
+    /// The host is neither the service's short name nor its full one: as it is, as it should be.
+    HalfHost(String, String),
     /// A `tcp` or `tls` route points at the service.
     NotHttp(&'static str),
     /// The route only delegates.
@@ -60,6 +62,7 @@ impl Reason {
             Reason::NothingPoints(_) => "NoRouteToService",
             Reason::NoSuchRoute(_) => "RouteNotFound",
             Reason::PointsElsewhere(_) => "RouteToOtherService",
+            Reason::HalfHost(..) => "IncompleteHost",
             Reason::NotHttp(_) => "NotHTTP",
             Reason::Delegate => "DelegateRoute",
             Reason::NoDestination(_) => "RouteWithoutDestination",
@@ -91,6 +94,10 @@ impl fmt::Display for Reason {
             Reason::PointsElsewhere(host) => write!(
                 f,
                 "spec.routing.routes of the BlueGreen lists it, but it has no destination {host}; point it there, or take it off the list"
+            ),
+            Reason::HalfHost(half, full) => write!(
+                f,
+                "istiod does not complete the host {half}, so this destination leads nowhere; write {full}, or the name without dots"
             ),
             Reason::NotHttp(kind) => write!(
                 f,
