@@ -86,6 +86,14 @@ struct NoModule;
 
 /// Checks imports, exports and size.
 pub fn run() -> Outcome {
+    let bytes = checked()?;
+    let path = workspace::module();
+    println!("{}: imports and exports as allowed, {}", path.display(), Budget::of(bytes.len() as u64));
+    Ok(())
+}
+
+/// The module, if nothing is wrong with it.
+pub fn checked() -> Outcome<Vec<u8>> {
     let path = workspace::module();
     let bytes = fs::read(&path).map_err(|error| {
         Problem::doing(format_args!("{} (run `cargo wasm build` first)", path.display()), error)
@@ -94,8 +102,7 @@ pub fn run() -> Outcome {
     if !complaints.is_empty() {
         return Err(Problem::new(format!("{}:\n  {}", path.display(), complaints.join("\n  "))));
     }
-    println!("{}: imports and exports as allowed, {}", path.display(), Budget::of(bytes.len() as u64));
-    Ok(())
+    Ok(bytes)
 }
 
 /// All that is wrong with a module.

@@ -8,6 +8,7 @@
 pub mod cluster;
 pub mod compile;
 pub mod inspect;
+pub mod oci;
 pub mod problem;
 pub mod ready;
 pub mod steps;

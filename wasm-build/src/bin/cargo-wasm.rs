@@ -1,7 +1,7 @@
-//! `cargo wasm build | inspect | tools [cluster]`.
+//! `cargo wasm build | inspect | oci [DIR] | tools [cluster]`.
 
 use hueshift_wasm_build::problem::{Outcome, Problem, exit};
-use hueshift_wasm_build::{cluster, compile, inspect, tools};
+use hueshift_wasm_build::{cluster, compile, inspect, oci, tools};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ Usage: cargo wasm <VERB>
 
   build     compile the module that Envoy loads, and print its size
   inspect   check its imports, exports and size
+  oci [DIR] check it and write it as an image that Istio pulls, into a folder (target/oci), and print its digest
   tools     get Envoy, unless HUESHIFT_ENVOY or PATH already has it, and print where it is
   tools cluster
             build etcd, kube-apiserver, kube-controller-manager, kubectl and istiod from pinned Go modules
@@ -21,6 +22,8 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         ["build"] => exit(compile::run()),
         ["inspect"] => exit(inspect::run()),
+        ["oci"] => exit(oci::run(None)),
+        ["oci", folder] if !folder.starts_with('-') => exit(oci::run(Some(folder))),
         ["tools"] => exit(tools::envoy().and_then(print)),
         ["tools", "cluster"] => exit(cluster::folder().and_then(print)),
         ["--help" | "-h" | "help"] => {
