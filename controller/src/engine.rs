@@ -20,6 +20,7 @@ use hueshift_core::intake::Intake;
 use hueshift_core::judge::{Analysis, Row};
 use hueshift_core::planner::{Plan, Verb};
 use hueshift_core::release::Phase;
+use hueshift_core::revival::Revival;
 use service::{Caller, Service, Write};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub enum Input {
     Leave,
     /// A write ended.
     Written(Box<WriteDone>),
+    /// A revival of silent workers could not be written, and why.
+    NotRevived(String),
 }
 
 /// The end of a write.
@@ -88,6 +91,7 @@ pub struct Engine<O> {
     expected: bool,
     stop_by_ms: Option<u64>,
     leaving: bool,
+    revival: Revival,
     to_self: mpsc::Sender<Input>,
     recorder: Option<Box<dyn Recorder>>,
 }
@@ -151,6 +155,7 @@ impl<O: Observe> Engine<O> {
             expected: false,
             stop_by_ms: None,
             leaving: false,
+            revival: Revival::default(),
             to_self,
             recorder,
         };
@@ -203,6 +208,10 @@ impl<O: Observe> Engine<O> {
                     service.end_write(done.write, done.result, now_ms);
                 }
             }
+            Input::NotRevived(error) => {
+                tracing::error!("silent workers could not be revived: {error}");
+                self.revival.failed(self.observe.now_ms());
+            }
         }
     }
 
@@ -216,6 +225,7 @@ impl<O: Observe> Engine<O> {
         if !self.leaving {
             self.plan(now_ms);
             self.checkpoint(now_ms);
+            self.revive(now_ms);
             self.tell(now_ms);
         }
     }
@@ -435,6 +445,25 @@ impl<O: Observe> Engine<O> {
             };
             let _ = waiting.to.send(reply);
         }
+    }
+
+    /// Workers whose filter is dead get a new one.
+    fn revive(&mut self, now_ms: u64) {
+        let open = self.services.iter().filter(|service| service.is_open());
+        let silent = open
+            .flat_map(|service| &service.facts.proxies)
+            .flat_map(|proxy| proxy.silent.iter().map(|silent| (&proxy.proxy, silent.for_ms)));
+        let proxies = self.revival.due(silent, now_ms);
+        if proxies.is_empty() {
+            return;
+        }
+        tracing::warn!("building the filters of {} anew: workers of theirs are silent", proxies.join(", "));
+        let (apply, back) = (self.apply.clone(), self.to_self.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = apply.revive(&proxies) {
+                let _ = back.blocking_send(Input::NotRevived(error.0));
+            }
+        });
     }
 
     /// Checkpoints are not part of a plan: losing one costs evidence, never a decision.

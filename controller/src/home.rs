@@ -89,6 +89,11 @@ pub trait Apply: Send + Sync + 'static {
     fn checkpoint(&self, service: &str, bytes: &[u8]) -> Result<(), ApplyError>;
     /// Which color of a service may be restarted with the document's program: one without traffic.
     fn may_restart(&self, service: &str, color: Option<Color>);
+    /// Builds the filter's VMs of these Envoys anew, because workers of theirs are silent; where one cannot be told
+    /// alone, those of others with it. Sessions keep their colors, open requests go on.
+    fn revive(&self, _proxies: &[String]) -> Result<(), ApplyError> {
+        Ok(())
+    }
     /// What happens, one line each; told when it is decided.
     fn moved(&self, service: &str, moves: &[(Move, String)]) {
         for (step, line) in moves {

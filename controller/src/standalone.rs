@@ -329,7 +329,11 @@ fn write_for_envoy(
         fuse,
         hang_ms: engine::HANG_MS,
     };
-    let filter = xds::filter(module, 1, &config).map_err(|error| UpError::File {
+    // An Envoy that goes on keeps its VMs: the generation is that of the last revival.
+    let written = std::fs::read(layout.xds(xds::FILTER_FILE)).ok();
+    let written: Option<Value> = written.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let generation = written.as_ref().and_then(xds::generation).unwrap_or(1);
+    let filter = xds::filter(module, generation, &config).map_err(|error| UpError::File {
         path: layout.xds(xds::FILTER_FILE),
         source: io::Error::other(error),
     })?;

@@ -55,10 +55,17 @@ pub struct Report {
     pub incarnation: u64,
     /// Grows with each report of (proxy, incarnation, vm), from 1.
     pub seq: u64,
+    /// Time since this VM was built, ms: one that was built after another fell silent may stand in its place.
+    #[serde(default)]
+    pub age_ms: u64,
+    /// The next report comes within this time, news or not, ms: a worker that breaks its word is dead or stuck. 0: no
+    /// such promise.
+    #[serde(default)]
+    pub next_ms: u32,
     /// One entry per service whose plan this VM has seen.
     #[serde(default)]
     pub plans: Vec<PlanReport>,
-    /// Things that went wrong inside the filter, by kind (`filter/src/problem.rs`).
+    /// Things that went wrong inside the filter, by kind ([`crate::problem`]).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub problems: BTreeMap<String, u64>,
 }

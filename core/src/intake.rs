@@ -11,19 +11,22 @@
 mod books;
 mod check;
 mod facts;
+mod silence;
 
 pub use books::IntakeCheckpoint;
-pub use facts::{Facts, ProxyFacts, VmFacts};
+pub use facts::{Facts, ProxyFacts, SilentVm, VmFacts};
 
 use crate::color::Color;
 use crate::contract::{Report, ServiceId};
 use crate::judge::Row;
 use crate::judge::dead::DeadInput;
+use crate::problem::Problem;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use books::Books;
 use serde::{Deserialize, Serialize};
+use silence::{Ear, Pace};
 
 /// Most Envoys.
 const MAX_PROXIES: usize = 4_096;
@@ -37,6 +40,8 @@ const MAX_LOTTERIES: usize = 256;
 const MAX_ENTRIES: usize = 65_536;
 /// A release whose last report is older than this may be closed to make room, ms.
 const SILENT_MS: u64 = 60_000;
+/// How long a problem of a proxy is told after its count last grew, ms: longer than between two slow reports.
+const TROUBLE_MS: u64 = 25_000;
 
 /// The books of all proxies.
 #[derive(Debug, Default)]
@@ -45,13 +50,17 @@ pub struct Intake {
     books: BTreeMap<(ServiceId, u32), Books>,
     highest: BTreeMap<ServiceId, (u32, u64)>,
     problems: Problems,
+    ear: Ear,
 }
 
-/// One Envoy process: what has been acknowledged to its workers.
+/// One Envoy process: what has been acknowledged to its workers, and what goes wrong there.
 #[derive(Debug, Default)]
 struct Proxy {
     incarnation: u64,
     acks: BTreeMap<u64, u64>,
+    /// Counts by worker and kind, and when a kind last grew.
+    troubles: BTreeMap<(u64, Problem), u64>,
+    grew_ms: BTreeMap<Problem, u64>,
 }
 
 /// What became of a report.
@@ -135,8 +144,12 @@ impl Intake {
 
     /// What the planner and the view may know. Workers that fell silent long before `now_ms` are left out.
     pub fn facts(&self, id: ServiceId, release: u32, now_ms: u64) -> Facts {
-        let mut facts =
-            self.books.get(&(id, release)).map_or_else(Facts::default, |books| books.facts(now_ms));
+        let books = self.books.get(&(id, release));
+        let mut facts = books.map_or_else(Facts::default, |books| books.facts(now_ms, self.ear.heard_ms()));
+        for facts in &mut facts.proxies {
+            let proxy = self.proxies.get(&facts.proxy);
+            facts.problems = proxy.map_or_else(Vec::new, |proxy| proxy.problems(now_ms));
+        }
         facts.highest = self.highest.get(&id).copied();
         facts
     }
@@ -158,11 +171,11 @@ impl Intake {
     }
 
     /// Goes on from a checkpoint: only what was counted since makes rows.
-    pub fn restore(&mut self, id: ServiceId, release: u32, checkpoint: IntakeCheckpoint) {
+    pub fn restore(&mut self, id: ServiceId, release: u32, checkpoint: IntakeCheckpoint, now_ms: u64) {
         for (name, incarnation, acks) in checkpoint.acks() {
             let proxy = self.proxies.entry(name.clone()).or_default();
             if incarnation > proxy.incarnation {
-                *proxy = Proxy { incarnation, acks: BTreeMap::new() };
+                *proxy = Proxy { incarnation, ..Proxy::default() };
             }
             if incarnation == proxy.incarnation {
                 for (vm, seq) in acks {
@@ -171,7 +184,7 @@ impl Intake {
                 }
             }
         }
-        self.books.insert((id, release), Books::restore(checkpoint));
+        self.books.insert((id, release), Books::restore(checkpoint, now_ms, self.ear.heard_ms()));
     }
 
     fn ack(&self, report: &Report) -> u64 {
@@ -259,14 +272,21 @@ impl Intake {
     fn book(&mut self, report: &Report, now_ms: u64) {
         let proxy = self.proxies.entry(report.proxy.clone()).or_default();
         if report.incarnation > proxy.incarnation {
-            *proxy = Proxy { incarnation: report.incarnation, acks: BTreeMap::new() };
+            *proxy = Proxy { incarnation: report.incarnation, ..Proxy::default() };
         }
         proxy.acks.insert(report.vm, report.seq);
+        proxy.note(report, now_ms);
+        self.ear.hear(now_ms);
+        let pace = Pace {
+            heard_ms: self.ear.heard_ms(),
+            next_ms: report.next_ms,
+            built_ms: now_ms.saturating_sub(report.age_ms),
+        };
         for plan in &report.plans {
             let highest = self.highest.entry(plan.id).or_default();
             *highest = (*highest).max((plan.release, plan.epoch));
             if let Some(books) = self.books.get_mut(&(plan.id, plan.release)) {
-                books.book(report, plan, now_ms);
+                books.book(report, plan, pace, now_ms);
             }
         }
         // The worker enforces the newest release of a service that it names; older ones only settle their books.
@@ -280,5 +300,25 @@ impl Intake {
                 other.leave(&report.proxy, report.vm);
             }
         }
+    }
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// Names that this version does not know are another version's and stay out, so the memory is bounded.
+    fn note(&mut self, report: &Report, now_ms: u64) {
+        for (name, count) in &report.problems {
+            let Some(problem) = Problem::named(name) else { continue };
+            let before = self.troubles.insert((report.vm, problem), *count).unwrap_or(0);
+            if *count > before {
+                self.grew_ms.insert(problem, now_ms);
+            }
+        }
+    }
+
+    fn problems(&self, now_ms: u64) -> Vec<Problem> {
+        let fresh = |(_, at): &(&Problem, &u64)| now_ms.saturating_sub(**at) <= TROUBLE_MS;
+        self.grew_ms.iter().filter(fresh).map(|(problem, _)| *problem).collect()
     }
 }

@@ -14,6 +14,8 @@ pub mod keys;
 pub mod lottery;
 pub mod outcome;
 pub mod planner;
+pub mod problem;
 pub mod release;
+pub mod revival;
 pub mod route_plan;
 pub mod share;

@@ -12,7 +12,9 @@
 mod observation;
 mod report;
 
-pub use observation::{Advance, Inconclusive, Judged, Observation, Order, Proxies, Verb, Wish, WishedStep};
+pub use observation::{
+    Advance, Inconclusive, Judged, Observation, Order, Proxies, SilentWorker, Verb, Wish, WishedStep,
+};
 pub use report::{Answer, Change, Done, Move, Plan, PlanReport, Refusal, WaitingOn};
 
 use crate::judge::Verdict;
@@ -260,7 +262,8 @@ impl<'a> Work<'a> {
     }
 
     fn may_traffic_start(&mut self) -> Next {
-        if !self.candidate_accepts() || !self.nobody_paused() {
+        let ready = [self.candidate_accepts(), self.nobody_paused(), self.nobody_is_silent()];
+        if !ready.into_iter().all(|ready| ready) {
             return Next::Stay;
         }
         match self.next_phase() {
@@ -278,6 +281,7 @@ impl<'a> Work<'a> {
             self.candidate_accepts(),
             self.nobody_paused(),
             self.proxies_enforce(),
+            self.nobody_is_silent(),
             self.no_suspicion(),
             self.time_passed(min_ms),
         ];
@@ -300,8 +304,13 @@ impl<'a> Work<'a> {
     }
 
     fn is_the_watch_over(&mut self) -> Next {
-        let ready =
-            [self.nobody_paused(), self.proxies_enforce(), self.no_suspicion(), self.candidate_accepts()];
+        let ready = [
+            self.nobody_paused(),
+            self.proxies_enforce(),
+            self.nobody_is_silent(),
+            self.no_suspicion(),
+            self.candidate_accepts(),
+        ];
         let ready = ready.into_iter().all(|ready| ready);
         match self.left(self.seen.wish.soak_ms) {
             None if ready => Next::Go(Phase::Draining, Step::Watched),
@@ -389,6 +398,16 @@ impl<'a> Work<'a> {
     fn push_enforcement(&mut self) {
         let Proxies { busy, enforcing, .. } = self.proxies();
         self.report.waiting_on.push(WaitingOn::Enforcement { epoch: self.state.epoch, enforcing, busy });
+    }
+
+    /// Where a worker's filter is dead, requests are split by weight alone and counted nowhere: no share rises on
+    /// evidence that leaves them out.
+    fn nobody_is_silent(&mut self) -> bool {
+        if let Some(SilentWorker { proxy, vm }) = self.seen.silent.first().cloned() {
+            let others = self.seen.silent.len() - 1;
+            self.report.waiting_on.push(WaitingOn::Silent { proxy, vm, others });
+        }
+        self.seen.silent.is_empty()
     }
 
     fn no_suspicion(&mut self) -> bool {

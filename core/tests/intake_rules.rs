@@ -5,6 +5,7 @@ use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::{LotteryReport, PlanReport, Report, ServiceId, Tally};
 use hueshift_core::intake::{Intake, IntakeCheckpoint, Malformed, Outcome};
 use hueshift_core::judge::{Analysis, Judge, Line, Row};
+use hueshift_core::problem::Problem;
 use hueshift_core::share::Bps;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ fn plan(epoch: u64, lotteries: Vec<LotteryReport>) -> PlanReport {
 }
 
 fn report(vm: u64, seq: u64, plans: Vec<PlanReport>) -> Report {
-    Report { proxy: "gw-0".into(), vm, incarnation: 1, seq, plans, problems: BTreeMap::new() }
+    Report { proxy: "gw-0".into(), vm, incarnation: 1, seq, plans, ..Report::default() }
 }
 
 fn one(vm: u64, seq: u64, blue: Tally, green: Tally) -> Report {
@@ -247,7 +248,7 @@ fn completions_are_told_once() {
     assert_eq!((input.candidate_completed, input.candidate_errors), (2, 2));
     assert_eq!(intake.completions(ID, 1, Color::Blue), Default::default());
     let mut restarted = Intake::default();
-    restarted.restore(ID, 1, intake.checkpoint(ID, 1));
+    restarted.restore(ID, 1, intake.checkpoint(ID, 1), 0);
     assert_eq!(restarted.completions(ID, 1, Color::Blue), Default::default(), "nor again after a restart");
 }
 
@@ -316,6 +317,60 @@ fn all_slots(said: &Said) -> (Vec<u16>, Vec<u16>) {
     (collect(|s| &s.1), collect(|s| &s.2))
 }
 
+/// Reports of workers every 250 ms: worker 1 for ever, worker 2 until `until_ms`.
+fn until(intake: &mut Intake, until_ms: u64, now_ms: u64) {
+    for (n, t) in (1..).zip((0..=now_ms).step_by(250)) {
+        for vm in [1, 2] {
+            if vm == 1 || t <= until_ms {
+                let tally = tally(n, n, 0);
+                let report = Report { next_ms: 250, age_ms: t, ..one(vm, n, tally.clone(), tally) };
+                intake.take(&report, t);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_breaks_its_word_is_silent_and_counts_no_longer_as_enforcing() {
+    let mut intake = Intake::default();
+    until(&mut intake, 5_000, 6_500);
+    let facts = intake.facts(ID, 1, 6_500);
+    let silent: Vec<u64> = facts.proxies[0].silent.iter().map(|silent| silent.vm).collect();
+    let living: Vec<u64> = facts.proxies[0].vms.iter().map(|vm| vm.vm).collect();
+    assert_eq!((silent, living), (vec![2], vec![1]));
+    let spoke = Report { next_ms: 250, age_ms: 7_000, ..one(2, 99, tally(99, 99, 0), tally(99, 99, 0)) };
+    intake.take(&spoke, 7_000);
+    assert!(intake.facts(ID, 1, 7_000).proxies[0].silent.is_empty(), "it was slow only");
+}
+
+#[test]
+fn a_worker_that_fell_silent_before_a_restart_of_the_controller_is_named_after_it() {
+    let mut before = Intake::default();
+    until(&mut before, 5_000, 6_500);
+    let mut after = Intake::default();
+    after.restore(ID, 1, before.checkpoint(ID, 1), 10_000);
+    for (n, t) in (100..).zip((10_000..=12_500).step_by(250)) {
+        let report = Report { next_ms: 250, age_ms: t, ..one(1, n, tally(n, n, 0), tally(n, n, 0)) };
+        after.take(&report, t);
+    }
+    let silent = after.facts(ID, 1, 12_500).proxies[0].silent.clone();
+    assert_eq!(silent.iter().map(|silent| silent.vm).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_problem_of_a_proxy_is_told_while_it_grows_and_forgotten_after() {
+    let mut intake = Intake::default();
+    let mut with = |seq, name: &str, count, now_ms| {
+        let problems = BTreeMap::from([(name.to_owned(), count), ("later".to_owned(), 7)]);
+        intake.take(&Report { problems, ..one(1, seq, tally(seq, seq, 0), tally(0, 0, 0)) }, now_ms);
+        intake.facts(ID, 1, now_ms).proxies[0].problems.clone()
+    };
+    assert_eq!(with(1, "second_instance", 3, 0), [Problem::SecondInstance]);
+    assert_eq!(with(2, "second_instance", 3, 20_000), [Problem::SecondInstance]);
+    assert_eq!(with(3, "second_instance", 3, 30_000), [], "it did not grow for long");
+    assert_eq!(with(4, "second_instance", 4, 31_000), [Problem::SecondInstance]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
@@ -361,7 +416,7 @@ proptest! {
                 let (kept, books): (_, IntakeCheckpoint) = serde_json::from_str(&checkpoint).unwrap();
                 judge = Judge::restore(kept).unwrap();
                 intake = Intake::default();
-                intake.restore(ID, 1, books);
+                intake.restore(ID, 1, books, 0);
             }
             let life: &Vec<Report> = life.get(&lives);
             intake.take(which.get(life), 0);

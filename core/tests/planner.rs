@@ -9,8 +9,8 @@ use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::ServiceId;
 use hueshift_core::judge::Verdict;
 use hueshift_core::planner::{
-    Advance, Change, Inconclusive, Judged, Observation, Order, Plan, PlanReport, Proxies, Verb, Wish,
-    WishedStep, plan,
+    Advance, Change, Inconclusive, Judged, Observation, Order, Plan, PlanReport, Proxies, SilentWorker, Verb,
+    Wish, WishedStep, plan,
 };
 use hueshift_core::release::{Cause, Outcome, Phase, Record, State, Step};
 use hueshift_core::route_plan::Pins;
@@ -51,6 +51,10 @@ struct World {
     told: Option<Plan>,
 }
 
+fn silent() -> Vec<SilentWorker> {
+    vec![SilentWorker { proxy: "gw-1".into(), vm: 3 }]
+}
+
 impl World {
     fn new() -> World {
         let state = State::new(ID, Color::Blue, wish().revisions, 0);
@@ -63,6 +67,7 @@ impl World {
             judged: None,
             accepting: PerColor { blue: true, green: true },
             proxies: Proxies::default(),
+            silent: Vec::new(),
             in_flight: PerColor::default(),
             step_requests: 0,
             orders: Vec::new(),
@@ -163,6 +168,7 @@ enum Event {
     Fuse,
     Accepting(bool),
     Proxies(u32, u32),
+    Silent(bool),
     InFlight(u64),
     Time(u64),
     Order(Verb),
@@ -194,6 +200,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Fuse),
         3 => any::<bool>().prop_map(Event::Accepting),
         3 => (0u32..3, 0u32..3).prop_map(|(a, b)| Event::Proxies(a, b)),
+        2 => any::<bool>().prop_map(Event::Silent),
         2 => (0u64..2).prop_map(Event::InFlight),
         8 => (0u64..40_000).prop_map(Event::Time),
         4 => verb.prop_map(Event::Order),
@@ -229,6 +236,7 @@ impl World {
                 let enforcing = *enforcing.min(busy);
                 self.enforce(*busy, enforcing);
             }
+            Event::Silent(yes) => self.seen.silent = if *yes { silent() } else { Vec::new() },
             Event::InFlight(n) => self.seen.in_flight = PerColor { blue: *n, green: *n },
             Event::Time(ms) => self.now_ms += ms,
             Event::Order(verb) => self.order(*verb),
@@ -298,6 +306,12 @@ proptest! {
             if seen.state.paused && risen && seen.orders.iter().all(|o| o.number <= seen.state.orders_done) {
                 let owed = seen.written.as_ref() != Some(&seen.state.route());
                 prop_assert!(owed, "advanced while paused");
+            }
+
+            // Neither does the share rise while a worker is silent, but by a person's word.
+            if !seen.silent.is_empty() && risen && seen.orders.iter().all(|o| o.number <= seen.state.orders_done) {
+                let owed = seen.written.as_ref() != Some(&seen.state.route());
+                prop_assert!(owed, "advanced while a worker was silent");
             }
 
             // Every condemnation is in that very plan, whatever else is missing.
@@ -403,6 +417,7 @@ fn rollback_is_in_the_very_next_plan_from_every_phase_even_paused_unready_and_un
         world.seen.state.paused = true;
         world.seen.accepting = PerColor { blue: false, green: false };
         world.seen.proxies = Proxies::default();
+        world.seen.silent = silent();
         world.seen.written = None;
         let epoch = world.seen.state.epoch;
         world.judge(Verdict::Rollback);
@@ -467,6 +482,22 @@ fn suspicion_and_unenforced_epochs_hold_a_certified_step() {
         let reason = if hold { "suspicion" } else { "enforcement" };
         assert!(world.report().waiting_on.iter().any(|w| w.reason() == reason), "{:?}", world.report());
     }
+}
+
+#[test]
+fn a_silent_worker_holds_the_ramp_and_is_named() {
+    let mut world = World::releasing();
+    world.now_ms += 10_000;
+    world.judge(Verdict::Certified);
+    world.enforce(1, 1);
+    world.seen.silent = silent();
+    world.settle();
+    assert_eq!(world.phase(), Phase::Progressing { step: 0 });
+    let waits: Vec<String> = world.report().waiting_on.iter().map(ToString::to_string).collect();
+    assert!(waits.contains(&"worker 3 of Envoy gw-1 to report".to_owned()), "{waits:?}");
+    world.seen.silent.clear();
+    world.settle();
+    assert_eq!(world.phase(), Phase::Progressing { step: 1 });
 }
 
 #[test]

@@ -56,6 +56,8 @@ impl Context for Plugin {
 impl RootContext for Plugin {
     fn on_configure(&mut self, _size: usize) -> bool {
         with_vm((), |vm, host| {
+            #[cfg(feature = "trap")]
+            crate::trap::warn(host);
             let json = host.plugin_config().unwrap_or_default();
             vm.configure(self.id, &json, host);
         });
@@ -91,6 +93,8 @@ impl Context for Request {
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        #[cfg(feature = "trap")]
+        crate::trap::spring(&mut ProxyHost);
         with_vm((), |vm, host| self.stream.on_request_headers(vm, host));
         Action::Continue
     }

@@ -15,6 +15,7 @@
 //! | [`report`] | reports out, replies in |
 //! | [`shared`] | values that all workers of an Envoy see and that outlive a VM |
 //! | [`vec_map`] | a small ordered map |
+//! | `trap` | only in a build for tests: a header that kills the VM |
 //! | [`metrics`], [`problem`] | Envoy statistics by color; what went wrong, by kind |
 //!
 //! **It never answers a request, never blocks and never panics.** A panic would cost every open request of its
@@ -43,5 +44,7 @@ pub mod report;
 pub mod service;
 pub mod shared;
 pub mod stream;
+#[cfg(all(target_arch = "wasm32", feature = "trap"))]
+mod trap;
 pub mod vec_map;
 pub mod vm;

@@ -36,6 +36,10 @@ pub struct Reporter {
     last_us: Option<u64>,
     /// When the report was sent whose answer is awaited.
     waiting_since_us: Option<u64>,
+    /// What the last report promised about the next one, ms; 0: nothing.
+    promised_ms: u32,
+    /// Time since this VM was built, as ticks saw it pass.
+    age_us: u64,
 }
 
 /// Who reports.
@@ -61,6 +65,20 @@ impl Reporter {
         self.report_ms = report_ms;
     }
 
+    /// A tick came this long after the last one.
+    pub fn grow_older(&mut self, passed_us: u64) {
+        self.age_us = self.age_us.saturating_add(passed_us);
+    }
+
+    /// The time between reports.
+    fn every_ms(&self, open: bool) -> u32 {
+        match (open, self.report_ms) {
+            (false, _) => REPORT_IDLE_MS,
+            (true, 0) => REPORT_MS,
+            (true, ms) => ms,
+        }
+    }
+
     fn is_due(&mut self, now_us: u64, open: bool) -> bool {
         if let Some(since_us) = self.waiting_since_us {
             if now_us.abs_diff(since_us) < GIVE_UP_US {
@@ -68,10 +86,10 @@ impl Reporter {
             }
             self.waiting_since_us = None;
         }
-        let every_ms = match (open, self.report_ms) {
-            (false, _) => REPORT_IDLE_MS,
-            (true, 0) => REPORT_MS,
-            (true, ms) => ms,
+        // What was promised is kept, also when the pace slows down.
+        let every_ms = match self.promised_ms {
+            0 => self.every_ms(open),
+            promised => self.every_ms(open).min(promised),
         };
         // A tick comes a little early or late; half of one is near enough.
         let every_us = u64::from(every_ms) * 1000 - 10_000;
@@ -96,7 +114,8 @@ impl Vm {
     pub(crate) fn report(&mut self, now_us: u64, open: bool, host: &mut impl Host) {
         let used = |seen_us: u64| now_us.abs_diff(seen_us) < 60 * QUIET_AFTER_US;
         let wanted = self.services.values().any(|service| used(service.seen_us) || !service.books.settled());
-        if !wanted || !self.reporter.is_due(now_us, open) {
+        // The last report before a long quiet takes its promise back.
+        if !(wanted || self.reporter.promised_ms > 0) || !self.reporter.is_due(now_us, open) {
             return;
         }
         let Some(config) = &self.config else { return };
@@ -108,11 +127,14 @@ impl Vm {
         self.problems.note_many(Problem::Config, u64::from(self.misconfigured));
         self.reporter.seq += 1;
         self.reporter.last_us = Some(now_us);
+        let next_ms = if wanted { self.reporter.every_ms(open) } else { 0 };
         let report = Report {
             proxy: identity.proxy,
             vm: identity.vm,
             incarnation: identity.incarnation,
             seq: self.reporter.seq,
+            age_ms: self.reporter.age_us / 1000,
+            next_ms,
             plans: self.rows(now_us),
             problems: self.problems.to_wire(),
         };
@@ -122,6 +144,7 @@ impl Vm {
         match sent {
             Ok(()) => {
                 self.reporter.urgent = false;
+                self.reporter.promised_ms = next_ms;
                 self.reporter.waiting_since_us = Some(now_us);
             }
             Err(()) => {
@@ -324,6 +347,43 @@ mod tests {
     }
 
     #[test]
+    fn what_a_report_promises_about_the_next_one_is_kept_also_when_the_pace_slows() {
+        let mut rig = Rig::new();
+        let mut promise = 0;
+        let mut promises = Vec::new();
+        rig.request(&route(1, 1, 500), "u", "200");
+        let mut waited = 0;
+        // An hour and more: a release, then quiet, then nobody knows of it.
+        for _ in 0..8_000 {
+            let tick_ms = u64::from(rig.host.tick_ms);
+            rig.pass_ms(tick_ms);
+            waited += tick_ms;
+            for report in rig.reports() {
+                assert!(
+                    promise == 0 || waited <= u64::from(promise) + tick_ms,
+                    "{waited} ms, promised {promise}"
+                );
+                (promise, waited) = (report.next_ms, 0);
+                if promises.last() != Some(&promise) {
+                    promises.push(promise);
+                }
+                rig.reply(&format!(r#"{{"term":1,"ack":{}}}"#, report.seq));
+            }
+        }
+        assert_eq!(promises, [250, 10_000, 0]);
+    }
+
+    #[test]
+    fn a_report_tells_how_old_its_vm_is() {
+        let mut rig = Rig::new();
+        rig.pass_ms(30_000);
+        rig.request(&route(1, 1, 500), "u", "200");
+        rig.pass_ms(1_000);
+        let age_ms = rig.reports()[0].age_ms;
+        assert!((29_000..=31_000).contains(&age_ms), "{age_ms}");
+    }
+
+    #[test]
     fn an_unanswered_report_is_waited_for_and_its_news_is_sent_again() {
         let mut rig = Rig::new();
         rig.request(&route(1, 1, 5000), "u", "500");
@@ -509,6 +569,9 @@ mod tests {
         rig.pass_ms(50);
         assert_eq!(rig.reports().len(), 1, "50 ms is the least");
         rig.reply(r#"{"report_ms":1000}"#);
+        rig.pass_ms(50);
+        assert_eq!(rig.reports().len(), 1, "what was promised is kept");
+        rig.reply("{}");
         rig.pass_ms(900);
         assert!(rig.reports().is_empty());
         rig.pass_ms(200);

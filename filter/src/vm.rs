@@ -329,6 +329,7 @@ impl Vm {
 
     fn forgive_gap(&mut self, now_us: u64) {
         if let Some(last_us) = self.last_tick_us.replace(now_us) {
+            self.reporter.grow_older(now_us.saturating_sub(last_us));
             let late_us = now_us.saturating_sub(last_us).saturating_sub(u64::from(self.tick_ms) * 1000);
             if late_us > LATE_US {
                 self.flights.forgive(late_us);

@@ -21,6 +21,12 @@ pub fn filter() -> PathBuf {
     find("the filter", "HUESHIFT_FILTER", &[&built], "cargo wasm build")
 }
 
+/// The filter in a build that the header `x-hueshift-trap` kills.
+pub fn trap_filter() -> PathBuf {
+    let built = || Some(target().join("wasm32-unknown-unknown/wasm-trap/hueshift_filter.wasm"));
+    find("the filter that traps", "HUESHIFT_TRAP_FILTER", &[&built], "cargo wasm build --trap")
+}
+
 /// The controller.
 pub fn hueshift() -> PathBuf {
     find(

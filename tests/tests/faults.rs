@@ -8,13 +8,17 @@
     reason = "a test"
 )]
 
+use hueshift::api::Advance;
+use hueshift::control::Command;
 use hueshift::view::{End, Phase};
 use hueshift_core::color::Color;
-use hueshift_tests::clock::wait_for;
+use hueshift_tests::clock::{between, now_ns, wait_for};
 use hueshift_tests::model::Faults;
 use hueshift_tests::process;
+use hueshift_tests::raw::Wire;
 use hueshift_tests::stage::{SERVICE, Stage, by_hand};
 use rustix::process::Signal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -203,6 +207,131 @@ async fn a_module_that_envoy_cannot_load_costs_no_request() {
     stage.wait_share(25).await;
     let findings = stage.findings(&load.stop().await);
     assert_eq!(findings.lost, 0, "the module came later, to the same Envoy: {:?}", findings.lost_examples);
+}
+
+/// The color of each of a thousand sessions, on connections to every worker; fails if two workers disagree.
+async fn thousand_keys(at: SocketAddr) -> Vec<Color> {
+    let mut colors: Vec<Option<Color>> = vec![None; 1_000];
+    for wire in 0..12 {
+        let mut wire_at = Wire::open(at).await;
+        for (session, color) in (0..).zip(&mut colors) {
+            let answer = wire_at.session(session).await;
+            let seen = answer.color.unwrap_or_else(|| panic!("session {session}: {answer:?}"));
+            assert_eq!(*color.get_or_insert(seen), seen, "session {session} on connection {wire}");
+        }
+    }
+    colors.into_iter().flatten().collect()
+}
+
+/// A slow session on each of many connections, so that every worker has something to report.
+fn trickle(at: SocketAddr) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut wires = Vec::new();
+        for _ in 0..12 {
+            wires.push(Wire::open(at).await);
+        }
+        for session in 5_000.. {
+            for wire in &mut wires {
+                // Whatever comes back: one of these may be open on the worker that dies.
+                let _ = wire.session(session).await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_filter_died_is_named_holds_the_ramp_and_is_revived() {
+    let module = hueshift_tests::programs::trap_filter();
+    let mut stage = Stage::on("silent", &[10, 50], 2, None, module, |document| {
+        document.spec.release.advance = Advance::Unsuspicious;
+        document.spec.release.steps[0].min_time = Duration::from_secs(4);
+        document.spec.release.steps[1].min_time = Duration::from_secs(3_000);
+    })
+    .await;
+    let at = stage.home.listen(SERVICE);
+    let trickle = trickle(at);
+    stage.release("g2");
+    stage.wait_share(10).await;
+    stage.home.order(SERVICE, Command::Pause).await;
+    let before = thousand_keys(at).await;
+    let load = stage.load(1_000, 100.0).start();
+    wait_for("requests of the load", Duration::from_secs(10), async || {
+        (load.glance().sent > 20).then_some(())
+    })
+    .await;
+
+    let mut doomed = Wire::open(at).await;
+    let killed = now_ns();
+    assert_eq!(doomed.get("/v1/quote", b"x-hueshift-trap: 1\r\n").await.status, 503, "its VM is dead");
+    let mut held = 0;
+    let mut named = None;
+    // As long as it is silent the share stays, however long its minimum time is over.
+    let silent = async || {
+        let view = stage.home.service(SERVICE).await;
+        let told = view.waiting_on.iter().find(|reason| reason.reason == "silent-worker").cloned();
+        (told, view)
+    };
+    let patience = Duration::from_secs(40);
+    wait_for("the worker to be named, and revived", patience, async || {
+        let (told, view) = silent().await;
+        match (told, named) {
+            (Some(told), None) => {
+                named = Some(now_ns());
+                stage.home.order(SERVICE, Command::Resume).await;
+                assert!(told.text.contains("worker") && told.text.contains("envoy-0"), "{told:?}");
+                assert!(view.problems.iter().any(|text| text.contains("silent")), "{:?}", view.problems);
+            }
+            (Some(_), Some(_)) => {
+                assert_eq!(view.plan.limit.get(), 1_000);
+                held += 1;
+            }
+            (None, Some(_)) => return Some(()),
+            (None, None) => {}
+        }
+        None
+    })
+    .await;
+    let after = between(killed, named.expect("named"));
+    println!("named after {after:?}, revived after {:?}", between(killed, now_ns()));
+    assert!(after < Duration::from_secs(2), "named after {after:?}");
+    assert!(held > 3, "it took a while to be revived");
+    stage.wait_share(50).await;
+
+    let now = thousand_keys(at).await;
+    let moved_back =
+        before.iter().zip(&now).filter(|(before, now)| **before == Color::Green && **now == Color::Blue);
+    assert_eq!(moved_back.count(), 0, "the rebuilt VMs draw as the old ones did");
+    trickle.abort();
+    let log = load.stop().await;
+    let lost: Vec<_> = log.iter().filter(|event| event.lost()).collect();
+    println!("lost with the worker: {}", lost.len());
+    assert!(lost.len() <= 5, "only what was open on that worker: {lost:?}");
+    let late = lost.iter().find(|event| event.sent > killed + 100_000_000);
+    assert_eq!(late, None, "nothing is lost after its death");
+    // Every answer that the client got is in a server's log, and no other request is.
+    let served = stage.served().iter().filter(|event| event.session < 1_000).count();
+    assert!(served >= log.len() - lost.len(), "{served} of {}", log.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clients_color_header_steers_nobody_where_the_filter_is_dead() {
+    let module = hueshift_tests::programs::trap_filter();
+    let mut stage = Stage::on("forged", &[10], 1, None, module, by_hand).await;
+    stage.release("g2");
+    let load = stage.load(100, 100.0).start();
+    stage.wait_share(10).await;
+    let mut wire = Wire::open(stage.home.listen(SERVICE)).await;
+    assert_eq!(wire.get("/v1/quote", b"x-hueshift-trap: 1\r\n").await.status, 503);
+    let mut green = 0;
+    for _ in 0..400 {
+        let answer = wire.get("/v1/quote", b"x-hueshift-color: green\r\n").await;
+        assert_eq!(answer.status, 200, "the filter fails open");
+        green += u32::from(answer.color == Some(Color::Green));
+    }
+    // By weight 40 are expected, with a standard deviation of 6; by header it would be 400.
+    assert!((4..100).contains(&green), "{green} of 400");
+    drop(load);
 }
 
 fn files_in(folder: &std::path::Path) -> Vec<PathBuf> {

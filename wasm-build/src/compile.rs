@@ -3,7 +3,7 @@
 //! Paths of the machine that compiles are replaced, so that two machines make the same bytes and none tells where
 //! its user lives.
 
-use crate::inspect::Budget;
+use crate::inspect::{self, Budget};
 use crate::problem::{Outcome, Problem};
 use crate::workspace;
 use std::env;
@@ -16,6 +16,29 @@ pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Builds the module and prints its size.
 pub fn run() -> Outcome {
+    build("wasm", &[])?;
+    let module = workspace::module();
+    let size = fs::metadata(&module).map_err(|error| Problem::doing(module.display(), error))?.len();
+    println!("{}: {}", module.display(), Budget::of(size));
+    Ok(())
+}
+
+/// Builds a module that a request header kills, for tests, and makes sure that the inspection would refuse it.
+pub fn trap() -> Outcome {
+    build("wasm-trap", &["--features", "trap"])?;
+    let module = workspace::trap_module();
+    let bytes = fs::read(&module).map_err(|error| Problem::doing(module.display(), error))?;
+    if !inspect::is_trap(&bytes) {
+        return Err(Problem::new(format!(
+            "{}: the inspection would not know it for a trap build",
+            module.display()
+        )));
+    }
+    println!("{}: for tests only", module.display());
+    Ok(())
+}
+
+fn build(profile: &str, more: &[&str]) -> Outcome {
     add_target(TARGET)?;
     let mut build = workspace::cargo([
         "build",
@@ -25,16 +48,12 @@ pub fn run() -> Outcome {
         "--target",
         TARGET,
         "--profile",
-        "wasm",
+        profile,
     ]);
+    build.args(more);
     // Flags for a named target do not reach build scripts. The separator stands for "between arguments".
     build.env("CARGO_ENCODED_RUSTFLAGS", remaps().join("\x1f"));
-    workspace::run("building the module", &mut build)?;
-
-    let module = workspace::module();
-    let size = fs::metadata(&module).map_err(|error| Problem::doing(module.display(), error))?.len();
-    println!("{}: {}", module.display(), Budget::of(size));
-    Ok(())
+    workspace::run("building the module", &mut build)
 }
 
 /// Adds a compilation target if the toolchain lacks it.

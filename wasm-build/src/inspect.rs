@@ -69,6 +69,9 @@ const EXPORTS: &[&str] = &[
     "proxy_on_vm_start",
 ];
 
+/// What a build for tests says when it starts (`filter/src/trap.rs`): a client's header kills it.
+const TRAP: &[u8] = b"TRAP BUILD";
+
 /// A size, and how much of the budget it takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget(u64);
@@ -120,6 +123,10 @@ fn check(bytes: &[u8]) -> Vec<String> {
             complaints.push(format!("does not export {wanted}, which Envoy calls"));
         }
     }
+    if is_trap(bytes) {
+        complaints
+            .push("is a build for tests, which a client's header kills; run `cargo wasm build`".to_owned());
+    }
     if bytes.len() as u64 > MAX_BYTES {
         complaints.push(format!("is too large: {}", Budget::of(bytes.len() as u64)));
     }
@@ -132,6 +139,11 @@ fn check(bytes: &[u8]) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// Whether this is a build that a request header kills.
+pub fn is_trap(bytes: &[u8]) -> bool {
+    bytes.windows(TRAP.len()).any(|window| window == TRAP)
 }
 
 fn mentions(bytes: &[u8], folder: &Path) -> bool {
@@ -268,6 +280,7 @@ mod tests {
             "wasi_snapshot_preview1"
         ));
         assert!(found(&module(&[], &EXPORTS[1..]), "_initialize"));
+        assert!(found(&module(&[("env", "x TRAP BUILD")], EXPORTS), "build for tests"));
         let mut large = module(&[], EXPORTS);
         large.extend([0, 0xc0, 0xc4, 0x7]);
         large.extend(vec![0; 123_456]);

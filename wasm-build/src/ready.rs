@@ -16,6 +16,7 @@ pub struct Ready {
 pub fn all() -> Outcome<Ready> {
     let envoy = tools::envoy()?;
     compile::run()?;
+    compile::trap()?;
     programs()?;
     Ok(Ready { envoy, cluster: None })
 }
@@ -42,6 +43,7 @@ impl Ready {
         command
             .env("HUESHIFT_ENVOY", &self.envoy)
             .env("HUESHIFT_FILTER", workspace::module())
+            .env("HUESHIFT_TRAP_FILTER", workspace::trap_module())
             .env("HUESHIFT_BIN", workspace::program("hueshift"))
             .env("HUESHIFT_SAMPLE_MODEL", workspace::program("sample-model"))
             .env_remove("HUESHIFT_STATE")

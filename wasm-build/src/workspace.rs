@@ -24,6 +24,11 @@ pub fn module() -> PathBuf {
     target().join("wasm32-unknown-unknown/wasm/hueshift_filter.wasm")
 }
 
+/// The module for tests that `cargo wasm build --trap` leaves.
+pub fn trap_module() -> PathBuf {
+    target().join("wasm32-unknown-unknown/wasm-trap/hueshift_filter.wasm")
+}
+
 /// A program that cargo built in the dev profile.
 pub fn program(name: &str) -> PathBuf {
     target().join("debug").join(name)

@@ -3,6 +3,7 @@
 //! In memory the state moves at once, on disk a moment later; [`Service::next_write`] keeps the order that a crash
 //! needs: a route that gives the candidate more waits until its state is on disk, a way back waits for nothing.
 
+use super::show;
 use super::trial::Trial;
 use super::wish;
 use crate::api::BlueGreen;
@@ -11,8 +12,10 @@ use crate::home::{Drift, Endpoints, Remembered};
 use crate::view::ReleaseRecord;
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::{Cap, CapPins, ServiceId, Tally};
-use hueshift_core::intake::{Facts, Intake};
-use hueshift_core::planner::{Change, Observation, Order, Plan, PlanReport, Proxies, Verb, WaitingOn, plan};
+use hueshift_core::intake::{Facts, Intake, ProxyFacts, SilentVm};
+use hueshift_core::planner::{
+    Change, Observation, Order, Plan, PlanReport, Proxies, SilentWorker, Verb, WaitingOn, plan,
+};
 use hueshift_core::release::{Phase, Record, Route, State};
 use hueshift_core::share::Bps;
 use std::collections::{BTreeMap, VecDeque};
@@ -343,6 +346,7 @@ impl Service {
             judged: self.trial.as_ref().map(Trial::judged),
             accepting: PerColor::from_fn(|color| self.endpoints.get(color).accepts()),
             proxies,
+            silent: self.silent(),
             in_flight: PerColor::from_fn(|color| u64::from(self.facts.totals.get(color).in_flight)),
             step_requests: self.trial.as_ref().map_or(0, |trial| trial.step_requests(&self.facts)),
             orders: self.orders.clone(),
@@ -441,7 +445,17 @@ impl Service {
     /// What a person should look at.
     pub fn problems(&self) -> Vec<String> {
         let trouble = self.trouble.as_ref().map(|trouble| trouble.text.clone());
-        self.found.iter().cloned().chain(trouble).chain(self.repairs.problem()).collect()
+        let told = self.found.iter().cloned().chain(trouble).chain(self.repairs.problem());
+        told.chain(self.facts.proxies.iter().flat_map(show::proxy_problems)).collect()
+    }
+
+    /// Workers whose filter is dead or stuck while others go on.
+    fn silent(&self) -> Vec<SilentWorker> {
+        let of = |proxy: &ProxyFacts| {
+            let worker = |silent: &SilentVm| SilentWorker { proxy: proxy.proxy.clone(), vm: silent.vm };
+            proxy.silent.iter().map(worker).collect::<Vec<_>>()
+        };
+        self.facts.proxies.iter().flat_map(of).collect()
     }
 
     /// What the Envoys with traffic do about the present epoch.

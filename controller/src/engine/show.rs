@@ -11,7 +11,7 @@ use crate::view::{
 };
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::histogram;
-use hueshift_core::intake;
+use hueshift_core::intake::{self, ProxyFacts};
 use hueshift_core::judge::{Evidence, Mode};
 use hueshift_core::planner::{Answer, Done, Move, Refusal};
 use hueshift_core::release::{Cause, Outcome, Phase, Record, Step};
@@ -148,6 +148,22 @@ pub fn moves(service: &Service, moves: &[Move]) -> Vec<(Move, String)> {
 /// One service at one moment.
 pub fn service(service: &Service, now_ms: u64, wall_ms: u64) -> ServiceView {
     service_view(service, Clock { now_ms, wall_ms }).told()
+}
+
+/// What a person should know about one Envoy's filter.
+pub fn proxy_problems(proxy: &ProxyFacts) -> Vec<String> {
+    let name = visible(&proxy.proxy);
+    let silent = proxy.silent.iter().map(|silent| {
+        format!(
+            "worker {} of Envoy {name} has been silent for {} s: its filter is dead or stuck, so its requests are split \
+             by weight without affinity and counted nowhere; the ramp holds, a rollback still happens",
+            silent.vm,
+            silent.for_ms / 1_000
+        )
+    });
+    let told =
+        proxy.problems.iter().filter_map(|problem| Some(format!("Envoy {name}: {}", problem.advice()?)));
+    silent.chain(told).collect()
 }
 
 /// What a person is told about an order.

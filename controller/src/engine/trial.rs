@@ -130,7 +130,7 @@ impl Trial {
             return None;
         }
         let judge = Judge::restore(saved.judge).ok()?;
-        intake.restore(id, release, saved.intake);
+        intake.restore(id, release, saved.intake, now_ms);
         // After a reboot the clock began anew: the trial goes on from where it was. A tick in the future would put it
         // to sleep until the new clock is there.
         let started_ms = if saved.started_ms.saturating_add(saved.rules.t_ms) <= now_ms {

@@ -114,6 +114,17 @@ impl Apply for Store {
         Ok(files::replace(&self.layout.checkpoint(service), bytes)?)
     }
 
+    /// One Envoy, so all workers of it.
+    fn revive(&self, _proxies: &[String]) -> Result<(), ApplyError> {
+        let path = self.layout.xds(xds::FILTER_FILE);
+        let unreadable = |source| WriteError { path: path.clone(), source };
+        let bytes = fs::read(&path).map_err(unreadable)?;
+        let filter = serde_json::from_slice(&bytes).ok().and_then(xds::rebuilt);
+        let filter =
+            filter.ok_or_else(|| unreadable(io::Error::other("it is not as `hueshift up` writes it")))?;
+        Ok(files::replace(&path, filter.to_string().as_bytes())?)
+    }
+
     fn may_restart(&self, service: &str, color: Option<Color>) {
         let mut restartable = self.restartable.lock().unwrap_or_else(PoisonError::into_inner);
         match color {

@@ -135,6 +135,22 @@ pub fn filter(module: &Path, generation: u32, config: &PluginConfig) -> Result<V
     })]))
 }
 
+/// Where [`filter`] has its generation.
+const GENERATION: &str =
+    "/resources/0/typed_config/config/vm_config/environment_variables/key_values/HUESHIFT_GENERATION";
+
+/// The generation in what [`filter`] wrote.
+pub fn generation(filter: &Value) -> Option<u32> {
+    filter.pointer(GENERATION)?.as_str()?.parse().ok()
+}
+
+/// The same filter in its next generation: Envoy builds all VMs anew.
+pub fn rebuilt(mut filter: Value) -> Option<Value> {
+    let next = generation(&filter)?.checked_add(1)?;
+    *filter.pointer_mut(GENERATION)? = json!(next.to_string());
+    Some(filter)
+}
+
 /// Reads back what [`routes`] wrote: the plan, or the one color that an idle route names.
 pub fn read_route(service: &str, bytes: &[u8]) -> Option<Route> {
     let file: Value = serde_json::from_slice(bytes).ok()?;
@@ -325,6 +341,22 @@ mod tests {
             assert_eq!(weight("pricing-blue") + weight("pricing-green"), 10_000);
             assert!(clusters.iter().all(|cluster| cluster["weight"] != 0));
         }
+    }
+
+    #[test]
+    fn a_rebuilt_filter_differs_in_its_generation_only() {
+        let config = PluginConfig {
+            cluster: REPORT_CLUSTER.to_owned(),
+            keys: Vec::new(),
+            report_ms: 250,
+            fuse: None,
+            hang_ms: 1,
+        };
+        let module = Path::new("/filter.wasm");
+        let first = filter(module, 1, &config).unwrap();
+        assert_eq!(generation(&first), Some(1));
+        assert_eq!(rebuilt(first), Some(filter(module, 2, &config).unwrap()));
+        assert_eq!(rebuilt(json!({})), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The books of one release: per Envoy, lottery and worker the last counters, and what of them is new.
 
 use super::facts::{Facts, LIVING_MS, ProxyFacts, Recent, VmFacts};
+use super::silence::{self, Late, Pace, Voice};
 use crate::color::{Color, PerColor};
 use crate::contract::{LotteryReport, PlanReport, Report, Tally};
 use crate::judge::dead::DeadInput;
@@ -43,6 +44,8 @@ struct ProxyBooks {
 #[derive(Debug)]
 struct Worker {
     facts: VmFacts,
+    pace: Pace,
+    first_ms: u64,
     tripped: u32,
     gauges: PerColor<Gauges>,
 }
@@ -84,6 +87,9 @@ struct ProxyCheckpoint {
     incarnation: u64,
     row_seq: u64,
     acks: BTreeMap<u64, u64>,
+    /// What each worker promised: one that died before a restart must not be forgotten by it.
+    #[serde(default)]
+    promises: BTreeMap<u64, u32>,
     /// By number of the lottery and of the worker.
     lotteries: BTreeMap<usize, BTreeMap<u64, PerColor<Counts>>>,
 }
@@ -137,7 +143,7 @@ impl Books {
     }
 
     /// Books a checked report.
-    pub fn book(&mut self, report: &Report, plan: &PlanReport, now_ms: u64) {
+    pub fn book(&mut self, report: &Report, plan: &PlanReport, pace: Pace, now_ms: u64) {
         self.reported_ms = now_ms;
         let numbers: Vec<usize> = plan.lotteries.iter().map(|lottery| self.number_or_new(lottery)).collect();
         let books = self.proxies.entry(report.proxy.clone()).or_default();
@@ -165,7 +171,7 @@ impl Books {
                 started = started.saturating_add(*grown.get(color));
             }
         }
-        books.see(report.vm, plan, started, now_ms);
+        books.see(report.vm, plan, started, pace, now_ms);
     }
 
     /// A worker now has a plan of another release.
@@ -205,11 +211,17 @@ impl Books {
     }
 
     /// See [`super::Intake::facts`].
-    pub fn facts(&self, now_ms: u64) -> Facts {
+    pub fn facts(&self, now_ms: u64, heard_ms: u64) -> Facts {
         let mut totals = self.totals.clone();
         let mut proxies = Vec::new();
         for (name, books) in &self.proxies {
-            let living = |worker: &&Worker| now_ms.saturating_sub(worker.facts.reported_ms) <= LIVING_MS;
+            let Late { silent, gone } = books.late(now_ms, heard_ms);
+            let living = |worker: &&Worker| {
+                let VmFacts { vm, reported_ms, .. } = worker.facts;
+                now_ms.saturating_sub(reported_ms) <= LIVING_MS
+                    && !silent.iter().any(|silent| silent.vm == vm)
+                    && !gone.contains(&vm)
+            };
             let workers: Vec<&Worker> = books.workers.values().filter(living).collect();
             for color in Color::BOTH {
                 let sum = totals.get_mut(color);
@@ -223,6 +235,8 @@ impl Books {
                 incarnation: books.incarnation,
                 tripped: workers.iter().map(|worker| worker.tripped).max().unwrap_or(0),
                 vms: workers.iter().map(|worker| worker.facts).collect(),
+                silent,
+                problems: Vec::new(),
                 started: books.started,
                 recent: books.recent.sum(now_ms),
             });
@@ -238,7 +252,8 @@ impl Books {
         let proxy = |(name, books): (&String, &ProxyBooks)| {
             let lotteries = books.lotteries.iter().map(|(number, lottery)| (*number, vms(lottery))).collect();
             let ProxyBooks { incarnation, row_seq, .. } = *books;
-            (name.clone(), ProxyCheckpoint { incarnation, row_seq, acks: acks(name), lotteries })
+            let promises = books.workers.iter().map(|(vm, worker)| (*vm, worker.pace.next_ms)).collect();
+            (name.clone(), ProxyCheckpoint { incarnation, row_seq, acks: acks(name), promises, lotteries })
         };
         IntakeCheckpoint {
             numbers: self.numbers.clone(),
@@ -248,7 +263,7 @@ impl Books {
     }
 
     /// See [`super::Intake::restore`].
-    pub fn restore(checkpoint: IntakeCheckpoint) -> Self {
+    pub fn restore(checkpoint: IntakeCheckpoint, now_ms: u64, heard_ms: u64) -> Self {
         let tallies = |counts: PerColor<Counts>| PerColor::from_fn(|color| counts.get(color).tally());
         let lottery = |vms: BTreeMap<u64, PerColor<Counts>>| Lottery {
             vms: vms.into_iter().map(|(vm, counts)| (vm, tallies(counts))).collect(),
@@ -261,8 +276,16 @@ impl Books {
                 let tallies = lotteries.values().flat_map(|l| l.vms.values());
                 tallies.fold(0u64, |sum, tally| sum.saturating_add(tally.get(color).started))
             });
+            let worker = |(vm, next_ms): (u64, u32)| {
+                // Its epoch is 0: it proves nothing until it reports.
+                let facts = VmFacts { vm, reported_ms: now_ms, ..VmFacts::default() };
+                let pace = Pace { heard_ms, next_ms, built_ms: 0 };
+                let gauges = PerColor::default();
+                (vm, Worker { facts, pace, first_ms: now_ms, tripped: 0, gauges })
+            };
+            let workers = proxy.promises.into_iter().map(worker).collect();
             let ProxyCheckpoint { incarnation, row_seq, .. } = proxy;
-            ProxyBooks { incarnation, row_seq, lotteries, started, ..ProxyBooks::default() }
+            ProxyBooks { incarnation, row_seq, lotteries, started, workers, ..ProxyBooks::default() }
         };
         Books {
             numbers: checkpoint.numbers,
@@ -289,7 +312,17 @@ impl Books {
 // === impl ProxyBooks ===
 
 impl ProxyBooks {
-    fn see(&mut self, vm: u64, plan: &PlanReport, started: u64, now_ms: u64) {
+    fn late(&self, now_ms: u64, heard_ms: u64) -> Late {
+        let voice = |worker: &Worker| Voice {
+            pace: worker.pace,
+            first_ms: worker.first_ms,
+            reported_ms: worker.facts.reported_ms,
+        };
+        let voices = self.workers.iter().map(|(vm, worker)| (*vm, voice(worker))).collect();
+        silence::late(&voices, now_ms, heard_ms)
+    }
+
+    fn see(&mut self, vm: u64, plan: &PlanReport, started: u64, pace: Pace, now_ms: u64) {
         let traffic_ms = if started > 0 {
             now_ms
         } else {
@@ -303,8 +336,13 @@ impl ProxyBooks {
             })
         });
         let facts = VmFacts { vm, epoch: plan.epoch, reported_ms: now_ms, traffic_ms };
-        self.workers.insert(vm, Worker { facts, tripped: plan.tripped, gauges });
+        let first_ms = self.workers.get(&vm).map_or(now_ms, |worker| worker.first_ms);
+        self.workers.insert(vm, Worker { facts, pace, first_ms, tripped: plan.tripped, gauges });
         self.recent.add(now_ms, started);
+        if self.workers.len() > 1 {
+            let Late { gone, .. } = self.late(now_ms, pace.heard_ms);
+            self.workers.retain(|vm, _| !gone.contains(vm));
+        }
     }
 
     fn rows(&mut self, name: &str, numbers: &[(u64, Bps)], stable: Color, rows: &mut Vec<Row>) {

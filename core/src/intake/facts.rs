@@ -2,6 +2,7 @@
 
 use crate::color::PerColor;
 use crate::contract::Tally;
+use crate::problem::Problem;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -31,6 +32,10 @@ pub struct ProxyFacts {
     pub incarnation: u64,
     /// Its living workers whose plan is of this release.
     pub vms: Vec<VmFacts>,
+    /// Workers that should have reported and did not, while others do.
+    pub silent: Vec<SilentVm>,
+    /// What went wrong inside its filter lately.
+    pub problems: Vec<Problem>,
     /// Number of the fuse's current trip; 0: not tripped.
     pub tripped: u32,
     /// Requests started per color in this release, by this process.
@@ -50,6 +55,16 @@ pub struct VmFacts {
     pub reported_ms: u64,
     /// When a report last brought a newly started request; 0: never.
     pub traffic_ms: u64,
+}
+
+/// A worker that broke its word to report: its VM is dead, or its thread is stuck. The Envoy may serve on there,
+/// without affinity and without counting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SilentVm {
+    /// Its number.
+    pub vm: u64,
+    /// Since its last report, ms.
+    pub for_ms: u64,
 }
 
 /// Requests of the last ten seconds, a second each.

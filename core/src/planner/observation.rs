@@ -29,6 +29,8 @@ pub struct Observation {
     pub accepting: PerColor<bool>,
     /// What the proxies do.
     pub proxies: Proxies,
+    /// Workers that should report and do not.
+    pub silent: Vec<SilentWorker>,
     /// Requests in flight per color, from workers that enforce the plan.
     pub in_flight: PerColor<u64>,
     /// Candidate requests started at the present share.
@@ -121,6 +123,15 @@ pub struct Proxies {
     pub enforcing: u32,
     /// Share of the requests of the last ten seconds that those carried.
     pub enforced_share: Bps,
+}
+
+/// A worker of an Envoy whose filter is dead or stuck while others go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SilentWorker {
+    /// The Envoy.
+    pub proxy: String,
+    /// The worker's number.
+    pub vm: u64,
 }
 
 /// A person's word, numbered so that it counts once.

@@ -120,6 +120,15 @@ pub enum WaitingOn {
         /// How many should.
         busy: u32,
     },
+    /// A worker's filter does not report.
+    Silent {
+        /// Its Envoy.
+        proxy: String,
+        /// The worker's number.
+        vm: u64,
+        /// How many more are silent.
+        others: usize,
+    },
     /// The step's minimum time.
     MinTime(u64),
     /// The step's minimum sample.
@@ -157,6 +166,7 @@ impl WaitingOn {
         match self {
             WaitingOn::Endpoints(_) => "endpoints",
             WaitingOn::Enforcement { .. } => "enforcement",
+            WaitingOn::Silent { .. } => "silent-worker",
             WaitingOn::MinTime(_) => "min-time",
             WaitingOn::MinRequests(_) => "min-requests",
             WaitingOn::Evidence(_) => "evidence",
@@ -184,6 +194,10 @@ impl fmt::Display for WaitingOn {
             }
             WaitingOn::Enforcement { epoch, enforcing, busy } => {
                 write!(f, "all Envoys with traffic to enforce epoch {epoch} ({enforcing} of {busy} do)")
+            }
+            WaitingOn::Silent { proxy, vm, others } => {
+                write!(f, "worker {vm} of Envoy {proxy} to report")?;
+                if *others > 0 { write!(f, " (and {others} more)") } else { Ok(()) }
             }
             WaitingOn::MinTime(left) => write!(f, "the step's minimum time ({} s left)", seconds(left)),
             WaitingOn::MinRequests(left) => write!(f, "{left} more candidate requests"),

@@ -9,6 +9,7 @@ const USAGE: &str = "\
 Usage: cargo wasm <VERB>
 
   build     compile the module that Envoy loads, and print its size
+            --trap: one for tests instead, that a request header kills
   inspect   check its imports, exports and size
   oci [DIR] check it and write it as an image that Istio pulls, into a folder (target/oci), and print its digest
   tools     get Envoy, unless HUESHIFT_ENVOY or PATH already has it, and print where it is
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["build"] => exit(compile::run()),
+        ["build", "--trap"] => exit(compile::trap()),
         ["inspect"] => exit(inspect::run()),
         ["oci"] => exit(oci::run(None)),
         ["oci", folder] if !folder.starts_with('-') => exit(oci::run(Some(folder))),
