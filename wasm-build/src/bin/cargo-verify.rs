@@ -77,6 +77,10 @@ fn verify(extent: Extent) -> Outcome {
         false => steps.leave_out("licenses and sources", "cargo-deny is not installed"),
     }
     if extent == Extent::Quick {
+        steps.run(
+            "simulated releases",
+            &mut cargo(["test", "--package", "hueshift-tests", "--test", "judging", "--locked"]),
+        );
         steps.leave_out("end-to-end tests against a real Envoy", "because of --quick");
         steps.leave_out("end-to-end tests against a cluster", "because of --quick");
         return steps.finish();

@@ -1,0 +1,378 @@
+//! One release: requests arrive, are drawn, answered, counted and reported; the rule judges each tick.
+
+use super::sessions::{Member, Population, SLOTS, buckets};
+use super::{FaultKind, Liar, Outcome, Rule, Setting};
+use crate::chance::Chance;
+use hueshift_core::judge::{Metric, Mode, Row, Side, Verdict};
+use std::collections::{BTreeMap, VecDeque};
+
+/// One swing of the day, shortened so that a release sees it.
+const DAY_MS: f64 = 600_000.0;
+/// Lowest and highest histogram bucket.
+const BUCKETS: (f64, f64) = (160.0, 415.0);
+/// A hung request is counted as slow in this bucket once it is this old, ms.
+const HANG_MS: u64 = 5_000;
+/// Standard normal quantiles, so that a latency costs a look-up.
+const QUANTILES: usize = 4_096;
+
+/// Runs one release.
+pub fn run(setting: &Setting, seed: u64, rule: &mut impl Rule) -> Outcome {
+    Release::new(setting, seed).run(rule)
+}
+
+struct Release<'a> {
+    setting: &'a Setting,
+    chance: Chance,
+    population: Population,
+    books: Vec<Books>,
+    /// Sum of proxy weights up to and including each.
+    weights: Vec<f64>,
+    /// Requests until the next arrival, at rate one.
+    until_next: f64,
+    /// Clients that fail until some time: (their session, until, when next).
+    failing: Vec<(Member, f64)>,
+    /// Candidate requests that hang, by the tick in which they count as slow: (time, proxy).
+    hung: VecDeque<(u64, usize, u16)>,
+    /// Slots with a first error, done, with a latency, per release.
+    erred: Vec<bool>,
+    done: Vec<bool>,
+    timed: Vec<bool>,
+    share: f64,
+    epoch: u64,
+    step: usize,
+    outcome: Outcome,
+}
+
+/// What a proxy counted in the present epoch.
+#[derive(Default)]
+struct Books {
+    seq: u64,
+    epoch: u64,
+    blue: Counts,
+    green: Counts,
+    error_slots: Vec<u16>,
+    done_slots: Vec<u16>,
+}
+
+struct Counts {
+    requests: i64,
+    errors: i64,
+    started: i64,
+    latency: Vec<i64>,
+    changed: Vec<u16>,
+}
+
+fn normals() -> &'static [f64] {
+    use std::sync::OnceLock;
+    static TABLE: OnceLock<Vec<f64>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        // The quantiles at the middles of equal parts, by bisection on a sum of many uniform draws' limit: erf.
+        (0..QUANTILES).map(|i| crate::chance::normal_quantile((i as f64 + 0.5) / QUANTILES as f64)).collect()
+    })
+}
+
+// === impl Release ===
+
+impl<'a> Release<'a> {
+    fn new(setting: &'a Setting, seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let population = Population::new(setting.sessions, &mut chance);
+        let mut sum = 0.0;
+        let weights = setting.proxies.iter().map(|proxy| {
+            sum += proxy.weight;
+            sum
+        });
+        let slots = SLOTS as usize;
+        let until_next = chance.exponential(1.0);
+        Release {
+            weights: weights.collect(),
+            population,
+            books: setting.proxies.iter().map(|_| Books::default()).collect(),
+            until_next,
+            failing: Vec::new(),
+            hung: VecDeque::new(),
+            erred: vec![false; slots],
+            done: vec![false; slots],
+            timed: vec![false; slots],
+            share: 0.0,
+            epoch: 0,
+            step: 0,
+            outcome: Outcome::default(),
+            chance,
+            setting,
+        }
+    }
+
+    fn run(mut self, rule: &mut impl Rule) -> Outcome {
+        let setting = self.setting;
+        self.open(setting.shares[0], rule);
+        let threshold = (1.0 / setting.analysis.alpha).ln();
+        for t_ms in (1..=setting.duration_ms / setting.tick_ms).map(|n| n * setting.tick_ms) {
+            self.traffic(t_ms);
+            let rows = self.reports();
+            let word = rule.tick(t_ms, &rows);
+            if let Some(line) = &word.line {
+                for metric in Metric::ALL {
+                    if line.metrics.get(metric).is_some_and(|log_e| log_e >= threshold)
+                        && !self.outcome.fired.contains(&metric)
+                    {
+                        self.outcome.fired.push(metric);
+                    }
+                }
+            }
+            match word.verdict {
+                Verdict::Rollback => {
+                    self.outcome.rollback_ms = Some(t_ms);
+                    break;
+                }
+                Verdict::Certified if self.outcome.promoted_ms.is_none() => {
+                    self.step += 1;
+                    match (setting.shares.get(self.step), setting.holdback) {
+                        (Some(share), _) => self.open(*share, rule),
+                        (None, holdback) => {
+                            self.outcome.promoted_ms = Some(t_ms);
+                            if let Some(share) = holdback {
+                                self.open(share, rule);
+                            }
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.outcome
+    }
+
+    fn open(&mut self, share: f64, rule: &mut impl Rule) {
+        self.share = share;
+        self.epoch += 1;
+        for books in &mut self.books {
+            *books = Books { seq: books.seq, epoch: self.epoch, ..Books::default() };
+        }
+        rule.at_share(share);
+    }
+
+    fn traffic(&mut self, t_ms: u64) {
+        let setting = self.setting;
+        let wave = 1.0 + setting.swing * (t_ms as f64 / DAY_MS * std::f64::consts::TAU).sin();
+        let seconds = setting.tick_ms as f64 / 1_000.0;
+        self.until_next -= setting.rps * wave * seconds;
+        while self.until_next <= 0.0 {
+            self.until_next += self.chance.exponential(1.0);
+            let member = self.population.next(&mut self.chance);
+            self.request(t_ms, member, setting.errors * wave);
+        }
+        self.burst(t_ms, seconds);
+        while self.hung.front().is_some_and(|(due, ..)| *due <= t_ms) {
+            if let Some((_, proxy, slot)) = self.hung.pop_front() {
+                self.slow(proxy, slot);
+            }
+        }
+        match setting.liar {
+            Some(Liar::CandidateErrors(n)) => self.forge(n, true),
+            Some(Liar::StableErrors(n)) => self.forge(n, false),
+            None => {}
+        }
+    }
+
+    fn proxy(&mut self) -> usize {
+        if self.weights.len() == 1 {
+            return 0;
+        }
+        let at = self.chance.unit() * self.weights[self.weights.len() - 1];
+        self.weights.iter().position(|sum| at < *sum).unwrap_or(0)
+    }
+
+    fn request(&mut self, t_ms: u64, member: Member, errors: f64) {
+        let setting = self.setting;
+        let proxy = self.proxy();
+        let is_candidate = f64::from(member.slot) < self.limit(proxy);
+        let fault =
+            setting.fault.filter(|fault| is_candidate && t_ms > fault.from_ms).map(|fault| fault.kind);
+        let mut rate = errors * setting.proxies[proxy].errors;
+        let mut over = 0.0;
+        let mut harmed = false;
+        match fault {
+            Some(FaultKind::Errors(faulty)) => rate = faulty,
+            Some(FaultKind::Slower(times)) => (over, harmed) = (buckets(times.ln()), true),
+            Some(FaultKind::SlowTail(part, times)) if self.chance.unit() < part => {
+                (over, harmed) = (buckets(times.ln()), true);
+            }
+            Some(FaultKind::Hang(part)) if self.chance.unit() < part => {
+                self.outcome.candidate_requests += 1;
+                self.outcome.bad += 1;
+                self.books[proxy].green.started += 1;
+                self.hung.push_back((t_ms + HANG_MS, proxy, member.slot));
+                return;
+            }
+            _ => {}
+        }
+        let error = self.chance.unit() < rate;
+        let watched = setting.fault.is_none_or(|fault| t_ms > fault.from_ms);
+        if is_candidate && watched {
+            self.outcome.candidate_requests += 1;
+            self.outcome.bad += u64::from(error || harmed);
+        }
+        self.complete(proxy, member.slot, is_candidate, error);
+        if !error && setting.draws_latency() {
+            let bucket = self.bucket(member.pace + over, is_candidate);
+            self.time(proxy, member.slot, is_candidate, bucket);
+        }
+    }
+
+    fn limit(&self, proxy: usize) -> f64 {
+        (self.share * self.setting.proxies[proxy].share * SLOTS as f64).round()
+    }
+
+    fn complete(&mut self, proxy: usize, slot: u16, is_candidate: bool, error: bool) {
+        let at = usize::from(slot);
+        let books = &mut self.books[proxy];
+        let counts = if is_candidate { &mut books.green } else { &mut books.blue };
+        counts.requests += 1;
+        counts.started += 1;
+        counts.errors += i64::from(error);
+        if error && !self.erred[at] {
+            self.erred[at] = true;
+            books.error_slots.push(slot);
+        }
+        if is_candidate && !self.done[at] {
+            self.done[at] = true;
+            books.done_slots.push(slot);
+        }
+    }
+
+    fn bucket(&mut self, over: f64, is_candidate: bool) -> u16 {
+        let latency = self.setting.latency;
+        let share = if is_candidate { self.share } else { 1.0 - self.share };
+        let load = -(1.0 - latency.utilization * share).ln();
+        let z = normals()[(self.chance.bits() >> 52) as usize];
+        let middle = buckets((latency.median_ms * 1_000.0).ln() + load + latency.sigma * z);
+        (middle + over).floor().clamp(BUCKETS.0, BUCKETS.1) as u16
+    }
+
+    /// Under sticky routing only a slot's first answer counts, as the filter has it.
+    fn time(&mut self, proxy: usize, slot: u16, is_candidate: bool, bucket: u16) {
+        let at = usize::from(slot);
+        if self.setting.analysis.mode == Mode::Sessions && std::mem::replace(&mut self.timed[at], true) {
+            return;
+        }
+        let books = &mut self.books[proxy];
+        let counts = if is_candidate { &mut books.green } else { &mut books.blue };
+        let cell = &mut counts.latency[usize::from(bucket) - BUCKETS.0 as usize];
+        *cell += 1;
+        counts.changed.push(bucket);
+    }
+
+    fn slow(&mut self, proxy: usize, slot: u16) {
+        if self.setting.draws_latency() {
+            let bucket = buckets((HANG_MS as f64 * 1_000.0).ln()) as u16;
+            self.time(proxy, slot, true, bucket);
+        }
+    }
+
+    /// Clients that fail together or for a while, whatever their color.
+    fn burst(&mut self, t_ms: u64, seconds: f64) {
+        let Some(bursts) = self.setting.bursts else { return };
+        if self.chance.unit() < bursts.per_second * seconds {
+            let member = self.population.any(&mut self.chance);
+            if bursts.mean_ms == 0.0 {
+                (0..bursts.requests as u64).for_each(|_| self.request(t_ms, member, 1.0));
+            } else {
+                let until = t_ms as f64 + self.chance.exponential(bursts.mean_ms);
+                self.failing.push((member, until));
+            }
+        }
+        self.failing.retain(|(_, until)| *until > t_ms as f64);
+        for at in 0..self.failing.len() {
+            let (member, _) = self.failing[at];
+            let mut due = bursts.requests * seconds;
+            while due > 0.0 {
+                if self.chance.unit() < due {
+                    self.request(t_ms, member, 1.0);
+                }
+                due -= 1.0;
+            }
+        }
+    }
+
+    fn forge(&mut self, n: u64, candidate: bool) {
+        let limit = self.limit(0) as u64;
+        for _ in 0..n {
+            // The worst it can do: a new slot of the right color each time, which uses up the others' slots too.
+            let slot = if candidate {
+                self.chance.below(limit.max(1))
+            } else {
+                limit + self.chance.below(SLOTS - limit)
+            };
+            let books = &mut self.books[0];
+            let counts = if candidate { &mut books.green } else { &mut books.blue };
+            counts.requests += 1;
+            counts.started += 1;
+            counts.errors += 1;
+            books.error_slots.push(slot as u16);
+        }
+    }
+
+    fn reports(&mut self) -> Vec<Row> {
+        let mut rows = Vec::with_capacity(self.books.len());
+        for proxy in 0..self.books.len() {
+            if self.chance.unit() < self.setting.loss {
+                continue; // what was new is said in the next one
+            }
+            let row = self.report(proxy);
+            if self.chance.unit() < self.setting.loss {
+                rows.push(row.clone());
+            }
+            rows.push(row);
+        }
+        rows
+    }
+
+    fn report(&mut self, proxy: usize) -> Row {
+        let split = self.limit(proxy) / SLOTS as f64;
+        let sessions = self.setting.analysis.mode == Mode::Sessions;
+        let books = &mut self.books[proxy];
+        books.seq += 1;
+        let take = |slots: &mut Vec<u16>| if sessions { std::mem::take(slots) } else { Vec::new() };
+        Row {
+            proxy: format!("gw-{proxy:02}"),
+            incarnation: 1,
+            seq: books.seq,
+            epoch: books.epoch,
+            split,
+            blue: Some(books.blue.said()),
+            green: Some(books.green.said()),
+            control: None,
+            error_slots: take(&mut books.error_slots),
+            done_slots: sessions.then(|| std::mem::take(&mut books.done_slots)),
+        }
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    /// What is written of them in a row.
+    fn said(&mut self) -> Side {
+        let first = BUCKETS.0 as usize;
+        let latency = self
+            .changed
+            .drain(..)
+            .map(|bucket| (i32::from(bucket), self.latency[usize::from(bucket) - first]))
+            .collect();
+        Side {
+            requests: Some(self.requests),
+            errors: Some(self.errors),
+            started: Some(self.started),
+            latency,
+            predictions: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let buckets = (BUCKETS.1 - BUCKETS.0) as usize + 1;
+        Counts { requests: 0, errors: 0, started: 0, latency: vec![0; buckets], changed: Vec::new() }
+    }
+}

@@ -1,0 +1,83 @@
+//! Who judges a simulated release: ours, another's, or a stand-in.
+
+use hueshift::rivals::Rival;
+use hueshift_core::judge::{Analysis, Judge, Line, Requirement, Row, Verdict};
+use hueshift_core::share::Bps;
+
+/// Judges one release.
+pub trait Rule {
+    /// The candidate's share changed, before the next tick.
+    fn at_share(&mut self, _share: f64) {}
+
+    /// Takes the rows of a tick.
+    fn tick(&mut self, t_ms: u64, rows: &[Row]) -> Word;
+}
+
+/// What a rule says after a tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Word {
+    /// Its verdict; `Certified` for the present share.
+    pub verdict: Verdict,
+    /// Evidence behind it, where it has any.
+    pub line: Option<Line>,
+}
+
+/// Our judge, as the engine uses it: each share asks for its own certificate.
+pub struct Ours {
+    judge: Judge,
+    absolute: bool,
+}
+
+/// A stand-in that rolls everything back.
+pub struct AlwaysFires;
+
+/// A stand-in that lets everything pass.
+pub struct NeverFires;
+
+/// A stand-in that never comes to a verdict.
+pub struct SaysNothing;
+
+// === impl Ours ===
+
+impl Ours {
+    /// With these parameters; an absolute certificate is in force as in the product.
+    pub fn new(analysis: Analysis) -> Self {
+        Ours { judge: Judge::new(analysis).expect("a setting's parameters are right"), absolute: true }
+    }
+}
+
+impl Rule for Ours {
+    fn at_share(&mut self, share: f64) {
+        let bps = Bps::new((share * 10_000.0).round() as u16).unwrap_or(Bps::ALL);
+        self.judge.require(Requirement::for_share(bps, self.absolute));
+    }
+
+    fn tick(&mut self, t_ms: u64, rows: &[Row]) -> Word {
+        let line = self.judge.tick(t_ms, rows);
+        Word { verdict: self.judge.verdict(), line: Some(line) }
+    }
+}
+
+impl Rule for Rival {
+    fn tick(&mut self, t_ms: u64, rows: &[Row]) -> Word {
+        Word { verdict: Rival::tick(self, t_ms, rows).verdict, line: None }
+    }
+}
+
+impl Rule for AlwaysFires {
+    fn tick(&mut self, _: u64, _: &[Row]) -> Word {
+        Word { verdict: Verdict::Rollback, line: None }
+    }
+}
+
+impl Rule for NeverFires {
+    fn tick(&mut self, _: u64, _: &[Row]) -> Word {
+        Word { verdict: Verdict::Certified, line: None }
+    }
+}
+
+impl Rule for SaysNothing {
+    fn tick(&mut self, _: u64, _: &[Row]) -> Word {
+        Word { verdict: Verdict::Continue, line: None }
+    }
+}
