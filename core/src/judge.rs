@@ -39,6 +39,7 @@ pub mod tally;
 pub mod testimony;
 pub mod trips;
 pub mod verdict;
+pub mod witness;
 
 mod units;
 
@@ -69,6 +70,7 @@ use share::SecondErrors;
 use tally::{Delta, Outcome, Tally};
 use testimony::{Closed, Hearing, Testimony};
 use units::Units;
+use witness::{Absent, Witnesses};
 
 /// The judge of one release.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +90,8 @@ pub struct Judge {
     /// Predictions of earlier blocks.
     past: Past,
     sittings: Vec<Sitting>,
+    /// Where no single witness decides.
+    witnesses: Option<Witnesses>,
     control: Control,
     certificates: Certificates,
     /// Completed requests by the bits of the configured split (0..=1: their order is that of the numbers).
@@ -97,7 +101,7 @@ pub struct Judge {
 }
 
 /// Everything a judge needs to go on after a restart of the controller.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
     version: u32,
     judge: Judge,
@@ -122,6 +126,9 @@ struct Sitting {
     window: Window,
     /// `None` from a restore to the next window: short windows are not kept, and one window may not begin twice.
     case: Option<Case>,
+    /// Those that never heard one witness or two.
+    #[serde(default)]
+    absent: Absent,
 }
 
 /// What the last tick came to.
@@ -152,7 +159,9 @@ impl Judge {
         let sittings = windows.into_iter().map(|window| Sitting::open(window, &analysis, weights)).collect();
         let mut certificates = Certificates::new();
         certificates.follow(requirement);
+        let witnesses = analysis.witness.map(|_| Witnesses::new(&analysis.trusted));
         let mut judge = Judge {
+            witnesses,
             reference,
             past: Past::default(),
             sittings,
@@ -213,6 +222,21 @@ impl Judge {
         self.verdict_for(self.requirement)
     }
 
+    /// The proxy on whose word alone a condemnation would rest: its fault, or its lie, and no verdict on the candidate.
+    pub fn sole_witness(&self) -> Option<&str> {
+        let all = self.witnesses.as_ref()?;
+        self.sittings.iter().find_map(|sitting| {
+            let everyone = sitting.case.as_ref()?.metrics(&self.analysis, self.control.noisy);
+            let part = sitting.window.ln_part();
+            sitting.absent.sole_witness(all, &everyone, part, &self.analysis, self.control.noisy)
+        })
+    }
+
+    /// How much one proxy's word can be left out; `None`: the rule is off.
+    pub fn protection(&self) -> Option<witness::Protection> {
+        self.witnesses.as_ref().map(Witnesses::protection)
+    }
+
     /// The parameters.
     pub fn analysis(&self) -> &Analysis {
         &self.analysis
@@ -242,19 +266,53 @@ impl Judge {
 
     /// The state to keep. Take the intake's checkpoint at the same moment.
     pub fn checkpoint(&self) -> Checkpoint {
-        let mut judge = self.clone();
-        judge.tally.forget_histograms();
-        judge.blocks.drop_latency();
-        judge.blocks.drop_predictions();
+        let mut judge = self.without_histograms();
         let short = judge.sittings.iter_mut().filter(|sitting| !sitting.window.is_whole());
         short.for_each(|sitting| sitting.case = None);
         Checkpoint { version: CHECKPOINT_VERSION, judge }
     }
 
+    /// Everything from which the present evidence can be computed again. Unlike a checkpoint it has the short windows,
+    /// and what each case without a witness came to.
+    pub fn record(&self) -> Checkpoint {
+        let mut judge = self.without_histograms();
+        if let Some(all) = &self.witnesses {
+            let words = judge.sittings.iter_mut().map(|sitting| &mut sitting.absent);
+            words.for_each(|absent| absent.keep_words(all, &self.analysis, self.control.noisy));
+        }
+        Checkpoint { version: CHECKPOINT_VERSION, judge }
+    }
+
+    /// Computes the evidence of a record again, from its state and with this version's formulas.
+    pub fn recompute(record: Checkpoint) -> Result<Evidence, UnknownCheckpoint> {
+        match record.version {
+            CHECKPOINT_VERSION => {
+                let mut judge = record.judge;
+                judge.score();
+                Ok(judge.evidence())
+            }
+            other => Err(UnknownCheckpoint(other)),
+        }
+    }
+
+    fn without_histograms(&self) -> Judge {
+        let mut judge = self.clone();
+        judge.tally.forget_histograms();
+        judge.blocks.drop_latency();
+        judge.blocks.drop_predictions();
+        judge
+    }
+
     /// Goes on from a checkpoint: the first row of a key counts what happened since.
     pub fn restore(checkpoint: Checkpoint) -> Result<Judge, UnknownCheckpoint> {
         if checkpoint.version == CHECKPOINT_VERSION {
-            Ok(checkpoint.judge)
+            let mut judge = checkpoint.judge;
+            let seats = judge.witnesses.as_ref().map_or(0, Witnesses::seats);
+            judge
+                .sittings
+                .iter_mut()
+                .for_each(|sitting| sitting.absent.restore(seats, sitting.case.as_ref()));
+            Ok(judge)
         } else {
             Err(UnknownCheckpoint(checkpoint.version))
         }
@@ -281,15 +339,23 @@ impl Judge {
         for sitting in &mut self.sittings {
             if let Some(window) = sitting.window.next(t_ms) {
                 *sitting = Sitting::open(window, &self.analysis, weights);
+                let seats = self.witnesses.as_ref().map_or(0, Witnesses::seats);
+                (0..seats).for_each(|_| sitting.absent.seat(sitting.case.as_ref()));
             }
         }
     }
 
     fn hear(&mut self, t_ms: u64, hearing: &Hearing) {
         let weights = self.reference.as_ref().and_then(Reference::weights);
+        // Who speaks for the first time: without the newcomer there is what all said so far.
+        let new = self.witnesses.as_mut().map_or(0, |all| all.meet(hearing));
         for sitting in &mut self.sittings {
             let since_ms = sitting.window.since_ms();
             let scene = Scene { t_ms, since_ms, analysis: &self.analysis, weights };
+            if let Some(all) = &self.witnesses {
+                (0..new).for_each(|_| sitting.absent.seat(sitting.case.as_ref()));
+                sitting.absent.hear(all, &scene, hearing);
+            }
             if let Some(case) = &mut sitting.case {
                 case.hear(&scene, hearing.strata.iter());
             }
@@ -422,7 +488,7 @@ impl Judge {
         {
             self.blocks.drop_latency();
             if let Some(weights) = reference.weights() {
-                let cases = self.sittings.iter_mut().filter_map(|sitting| sitting.case.as_mut());
+                let cases = self.sittings.iter_mut().flat_map(Sitting::cases);
                 cases.for_each(|case| case.begin_latency(weights.prior()));
             }
         }
@@ -433,7 +499,11 @@ impl Judge {
         self.control.noisy |= self.control.restarts.log_e() >= log(analysis.noisy_at);
         // Any window may reach its own threshold: what counts is the one that is nearest.
         let of = |sitting: &Sitting| {
-            let metrics = sitting.case.as_ref()?.metrics(analysis, self.control.noisy);
+            let everyone = sitting.case.as_ref()?.metrics(analysis, self.control.noisy);
+            let metrics = match &self.witnesses {
+                Some(all) => sitting.absent.metrics(all, &everyone, analysis, self.control.noisy),
+                None => everyone,
+            };
             Some((metrics.combine(analysis) + sitting.window.ln_part(), metrics))
         };
         let nearest = self.sittings.iter().filter_map(of);
@@ -450,7 +520,11 @@ impl Judge {
         self.condemned |= zone == Verdict::Rollback;
         // The band is valid at all times; it needs no windows.
         for sitting in self.sittings.iter_mut().filter(|sitting| sitting.window.is_whole()) {
-            self.condemned |= sitting.case.as_mut().is_some_and(|case| case.predictions_condemn(analysis));
+            let everyone = sitting.case.as_mut().is_some_and(|case| case.predictions_condemn(analysis));
+            self.condemned |= match &self.witnesses {
+                Some(all) => sitting.absent.predictions_condemn(all, everyone, analysis),
+                None => everyone,
+            };
         }
         self.last = Scores { log_e, metrics, log_srm, suspicious };
     }
@@ -487,7 +561,11 @@ impl Sitting {
         if let Some(weights) = weights {
             case.begin_latency(weights.prior());
         }
-        Sitting { window, case: Some(case) }
+        Sitting { window, case: Some(case), absent: Absent::default() }
+    }
+
+    fn cases(&mut self) -> impl Iterator<Item = &mut Case> {
+        self.case.iter_mut().chain(self.absent.cases())
     }
 }
 

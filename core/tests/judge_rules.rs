@@ -428,7 +428,8 @@ fn errors_of_sessions() -> Analysis {
 
 #[test]
 fn suspicion_outranks_a_certificate_and_condemnation_both() {
-    let mut judge = Judge::new(Analysis { p_ceiling: Some(0.02), hold_at: 2.0, ..errors_of_sessions() }).unwrap();
+    let mut judge =
+        Judge::new(Analysis { p_ceiling: Some(0.02), hold_at: 2.0, ..errors_of_sessions() }).unwrap();
     judge.tick(250, &[session_row(1, 1, 0.05, 1_000, (0..400).collect(), vec![])]);
     assert_eq!(judge.verdict(), Verdict::Certified);
     let suspicious = judge.tick(500, &[failing_row(2, 0..7, 0..0)]);

@@ -84,6 +84,9 @@ pub struct Analysis {
     pub p_ceiling: Option<f64>,
     /// How proxies' words are combined; `null`: the plain product over strata.
     pub witness: Option<Witness>,
+    /// Proxies whose word is never left out, with `witness`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trusted: Vec<String>,
 }
 
 /// Something that is judged.
@@ -155,8 +158,6 @@ pub enum AnalysisError {
     SloWithoutRate,
     /// An active metric has no weight.
     NoWeight(Metric),
-    /// This version cannot combine witnesses.
-    WitnessNotJudged,
 }
 
 // === impl Analysis ===
@@ -205,6 +206,7 @@ impl Default for Analysis {
             ]),
             p_ceiling: None,
             witness: None,
+            trusted: Vec::new(),
         }
     }
 }
@@ -213,7 +215,7 @@ impl Analysis {
     /// What the product judges a live release with: errors and latency; sessions as the unit of both, in the whole
     /// release and in windows of ten minutes and of one; a restart every 10 s over 24 hours (after the last restart a
     /// process goes blind); latency may be four buckets (19 %) slower; no test of the split (under sticky routing
-    /// requests are not draws).
+    /// requests are not draws); no single proxy decides.
     pub fn live() -> Self {
         Analysis {
             mode: Mode::Sessions,
@@ -223,6 +225,7 @@ impl Analysis {
             latency_shift: 4,
             latency_min_reference: 1_000,
             srm: false,
+            witness: Some(Witness::LeaveOneOut),
             ..Analysis::default()
         }
     }
@@ -285,9 +288,6 @@ impl Analysis {
         if self.metrics.contains(&Metric::Slo) && self.slo_error_rate.is_none() {
             return Err(AnalysisError::SloWithoutRate);
         }
-        if self.witness.is_some() {
-            return Err(AnalysisError::WitnessNotJudged);
-        }
         for metric in &self.metrics {
             if self.weight(*metric) <= 0.0 {
                 return Err(AnalysisError::NoWeight(*metric));
@@ -325,9 +325,6 @@ impl fmt::Display for AnalysisError {
             }
             AnalysisError::NoWeight(metric) => {
                 write!(f, "analysis.weights gives `{}` no weight above 0, but it is judged", metric.as_str())
-            }
-            AnalysisError::WitnessNotJudged => {
-                f.write_str("this version does not combine witnesses; leave out analysis.witness")
             }
         }
     }

@@ -92,6 +92,17 @@ impl Case {
         }
     }
 
+    /// A case that has heard the same, but remembers no evidence from it: what its processes start from now on counts.
+    pub(super) fn begun_again(&self) -> Self {
+        let mut case = self.clone();
+        let slo = case.slo.as_mut().map(|slo| &mut slo.restarts);
+        let errors = case.errors.as_mut().map(ErrorsMetric::processes);
+        let processes =
+            errors.into_iter().flatten().chain(slo).chain(&mut case.latency).chain(&mut case.equality);
+        processes.for_each(Restarts::forget_started);
+        case
+    }
+
     /// Hears the strata of a tick, in their order.
     pub fn hear<'a>(
         &mut self,

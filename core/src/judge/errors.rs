@@ -38,6 +38,11 @@ impl ErrorsMetric {
         }
     }
 
+    /// Its processes.
+    pub(super) fn processes(&mut self) -> impl Iterator<Item = &mut Restarts> {
+        self.ratio.iter_mut().chain(&mut self.share).chain([&mut self.floor])
+    }
+
     /// The candidate's requests of a tick, for the floor.
     pub fn add_requests(&mut self, t_ms: u64, n: u64, errors: u64) {
         if n > 0 {

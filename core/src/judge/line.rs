@@ -86,6 +86,16 @@ impl MetricLogs {
         lse(judged().collect::<Vec<_>>().into_iter().map(|(part, log_e)| log(part) + log_e))
     }
 
+    /// Sets the evidence of a metric.
+    pub(super) fn set(&mut self, metric: Metric, log_e: f64) {
+        match metric {
+            Metric::Errors => self.errors = Some(log_e),
+            Metric::Slo => self.slo = Some(log_e),
+            Metric::Latency => self.latency = Some(log_e),
+            Metric::Predictions => self.predictions = Some(log_e),
+        }
+    }
+
     /// The evidence of a metric.
     pub fn get(&self, metric: Metric) -> Option<f64> {
         match metric {

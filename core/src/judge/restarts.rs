@@ -101,6 +101,11 @@ impl Restarts {
         self.sums.is_empty()
     }
 
+    /// Forgets the rows that have started. What is left is less than it was, hence still valid: the rows to come.
+    pub fn forget_started(&mut self) {
+        self.sums.fill(f64::NEG_INFINITY);
+    }
+
     /// One increment per alternative at `t_ms` > 0; restart `i` takes part iff `t_ms > i * every_ms`.
     pub fn add(&mut self, t_ms: u64, increments: &[f64]) {
         let due = t_ms.saturating_sub(1).checked_div(self.schedule.every_ms).unwrap_or(0);

@@ -345,6 +345,7 @@ impl<'a> Release<'a> {
             control: None,
             error_slots: take(&mut books.error_slots),
             done_slots: sessions.then(|| std::mem::take(&mut books.done_slots)),
+            ..Row::default()
         }
     }
 }
