@@ -1,4 +1,4 @@
-//! The load client: an open loop of sessions over keep-alive HTTP/1.1, without retries.
+//! The load client: an open loop of sessions over keep-alive HTTP/1.1 or HTTP/2, without retries.
 //!
 //! *Open loop*: each request has an intended time that does not wait for earlier answers, so that a slow server
 //! cannot hide its own delay. Sessions take turns in a shuffled order, so that two requests of one session are
@@ -6,14 +6,16 @@
 
 use crate::chance::Chance;
 use crate::clock::now_ns;
-use crate::http::connect;
+use crate::http::{connect, connect2};
 use crate::model::{MODEL_COLOR, MODEL_REVISION, SESSION};
 use crate::process;
 use http_body_util::{BodyExt, Empty};
 use hueshift_core::color::Color;
-use hyper::Request;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
+use hyper::client::conn::http2::SendRequest as Http2;
+use hyper::http::response::Parts;
+use hyper::{Request, Response};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -29,8 +31,12 @@ use tokio::time::Instant;
 pub struct Load {
     /// Envoy's listener.
     pub target: SocketAddr,
+    /// Host of every request.
+    pub host: String,
     /// Path of every request.
     pub path: String,
+    /// HTTP/2 over a few connections instead of HTTP/1.1 over many.
+    pub http2: bool,
     /// How many sessions take turns.
     pub sessions: u32,
     /// Number of the first session.
@@ -80,6 +86,9 @@ pub struct Running {
 /// Most connections of one load: beyond them a request waits, and its waiting counts from its intended time.
 const MAX_CONNECTIONS: usize = 256;
 
+/// Connections of a load over HTTP/2, so that several workers take part.
+const HTTP2_CONNECTIONS: usize = 4;
+
 /// What can be seen of a load while it runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Glance {
@@ -101,6 +110,7 @@ struct Shared {
     stop: AtomicBool,
     free: Semaphore,
     pool: Mutex<VecDeque<SendRequest<Empty<Bytes>>>>,
+    pool2: tokio::sync::Mutex<VecDeque<Http2<Empty<Bytes>>>>,
     log: Mutex<Vec<Sent>>,
     started: AtomicU64,
     blue: AtomicU64,
@@ -117,7 +127,9 @@ impl Load {
     pub fn new(target: SocketAddr, sessions: u32, rate: f64) -> Self {
         Load {
             target,
+            host: "models.example".to_owned(),
             path: "/v1/quote".to_owned(),
+            http2: false,
             sessions,
             first_session: 0,
             chosen: None,
@@ -143,6 +155,7 @@ impl Load {
             stop: AtomicBool::new(false),
             free: Semaphore::new(MAX_CONNECTIONS),
             pool: Mutex::default(),
+            pool2: tokio::sync::Mutex::default(),
             log: Mutex::default(),
             started: AtomicU64::new(0),
             blue: AtomicU64::new(0),
@@ -291,23 +304,43 @@ async fn one(shared: Arc<Shared>, session: u32, intended: u64) {
 
 impl Shared {
     async fn ask(&self, session: u32) -> Result<(u16, Option<Color>, Option<Arc<str>>), String> {
-        let mut sender = self.connection().await?;
-        let request = Request::get(&self.load.path)
-            .header("host", "models.example")
-            .header(SESSION, session)
-            .body(Empty::new())
-            .map_err(|error| error.to_string())?;
-        let response = sender.send_request(request).await.map_err(|error| format!("sending: {error:?}"))?;
-        let (head, body) = response.into_parts();
-        body.collect().await.map_err(|error| format!("reading: {error:?}"))?;
-        let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let response = if self.load.http2 {
+            let request = Request::get(format!("http://{}{}", self.load.host, self.load.path));
+            let request = request.header(SESSION, session).body(Empty::new()).map_err(|e| e.to_string())?;
+            let mut sender = self.connection2().await?;
+            let response =
+                sender.send_request(request).await.map_err(|error| format!("sending: {error:?}"))?;
+            read(response).await?
+        } else {
+            let request = Request::get(&self.load.path).header("host", &self.load.host);
+            let request = request.header(SESSION, session).body(Empty::new()).map_err(|e| e.to_string())?;
+            let mut sender = self.connection().await?;
+            let response =
+                sender.send_request(request).await.map_err(|error| format!("sending: {error:?}"))?;
+            let head = read(response).await?;
+            if sender.ready().await.is_ok() {
+                self.pool.lock().unwrap().push_back(sender);
+            }
+            head
+        };
+        let header = |name| response.headers.get(name).and_then(|value| value.to_str().ok());
         let color =
             header(MODEL_COLOR).and_then(|name| Color::BOTH.into_iter().find(|color| color.as_str() == name));
         let revision = header(MODEL_REVISION).map(|name| self.intern(name));
-        if sender.ready().await.is_ok() {
-            self.pool.lock().unwrap().push_back(sender);
-        }
-        Ok((head.status.as_u16(), color, revision))
+        Ok((response.status.as_u16(), color, revision))
+    }
+
+    /// The connections take turns.
+    async fn connection2(&self) -> Result<Http2<Empty<Bytes>>, String> {
+        let mut pool = self.pool2.lock().await;
+        pool.retain(|sender| !sender.is_closed());
+        let sender = if pool.len() < HTTP2_CONNECTIONS {
+            connect2(self.load.target).await.map_err(|error| format!("connecting: {error}"))?
+        } else {
+            pool.pop_front().expect("a connection")
+        };
+        pool.push_back(sender.clone());
+        Ok(sender)
     }
 
     /// The connection that rested longest, so that all take part; a new one if none rests.
@@ -333,4 +366,35 @@ impl Shared {
         known.push(Arc::clone(&new));
         new
     }
+}
+
+/// Reads an answer to its end.
+async fn read(response: Response<Incoming>) -> Result<Parts, String> {
+    let (head, body) = response.into_parts();
+    body.collect().await.map_err(|error| format!("reading: {error:?}"))?;
+    Ok(head)
+}
+
+/// One answer that takes long: the number of its events, and what cut it short.
+pub async fn stream(target: SocketAddr, host: &str, session: u32, seconds: u32) -> (usize, Option<String>) {
+    let request = Request::get(format!("{}{seconds}", crate::model::STREAM)).header("host", host);
+    let request = request.header(SESSION, session).body(Empty::<Bytes>::new()).expect("a request");
+    let opened = async {
+        let mut sender = connect(target).await.map_err(|error| format!("connecting: {error}"))?;
+        sender.send_request(request).await.map_err(|error| format!("sending: {error:?}"))
+    };
+    let mut body = match opened.await {
+        Ok(response) if response.status() == 200 => response.into_body(),
+        Ok(response) => return (0, Some(format!("status {}", response.status()))),
+        Err(problem) => return (0, Some(problem)),
+    };
+    let (mut events, mut ended) = (0, false);
+    while let Some(frame) = body.frame().await {
+        let Ok(Ok(data)) = frame.map(hyper::body::Frame::into_data) else {
+            return (events, Some("the connection broke".to_owned()));
+        };
+        events += data.windows(6).filter(|six| *six == b"data: ").count();
+        ended |= data.windows(6).any(|six| six == b"[DONE]");
+    }
+    (events, (!ended).then(|| "it ended without its end mark".to_owned()))
 }

@@ -4,12 +4,20 @@
 //! Everything that Hueshift talks to is real; only the kubelet is ours, and it really starts the pods' programs.
 
 pub mod api;
+pub mod container;
+pub mod gateway;
+pub mod kubelet;
+pub mod mesh;
 pub mod netns;
+pub mod shop;
 pub mod suite;
 
+use crate::process::Process;
 use crate::programs;
 use crate::workplace::Workplace;
 use api::{ADMIN, Api, User};
+use kubelet::Kubelet;
+use mesh::Istiod;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -22,6 +30,10 @@ pub struct Parts {
     pub users: Vec<User>,
     /// Istio's definitions, so that its objects can be written.
     pub istio_crds: bool,
+    /// Deployments that make pods, pods that run, and istiod; the definitions come with it.
+    pub mesh: bool,
+    /// Further environment of istiod.
+    pub istiod: Vec<(String, String)>,
 }
 
 /// The running cluster; everything ends with it.
@@ -29,7 +41,12 @@ pub struct Cluster {
     /// The administrator's client.
     pub client: kube::Client,
     /// The two servers below everything.
-    pub api: Mutex<Api>,
+    pub api: tokio::sync::Mutex<Api>,
+    /// istiod, if there is a mesh.
+    pub istiod: tokio::sync::Mutex<Option<Istiod>>,
+    /// The pods, if there is a mesh.
+    pub kubelet: Option<Kubelet>,
+    controllers: Option<Process>,
     workplace: Mutex<Workplace>,
     folder: PathBuf,
 }
@@ -44,10 +61,29 @@ impl Cluster {
         let folder = workplace.path().to_path_buf();
         let api = Api::start(&folder, &parts.users).await;
         let client = api::client(&api.kubeconfig(ADMIN)).await;
-        let cluster = Cluster { client, api: Mutex::new(api), workplace: Mutex::new(workplace), folder };
-        if parts.istio_crds {
-            cluster.kubectl_file("apply", &programs::cluster("istio-crds.yaml"));
+        let mut cluster = Cluster {
+            client: client.clone(),
+            api: tokio::sync::Mutex::new(api),
+            istiod: tokio::sync::Mutex::default(),
+            kubelet: None,
+            controllers: None,
+            workplace: Mutex::new(workplace),
+            folder,
+        };
+        if parts.istio_crds || parts.mesh {
+            let file = programs::cluster("istio-crds.yaml").display().to_string();
+            cluster.kubectl(&["apply", "--server-side", "-f", &file]);
             cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
+        }
+        if parts.mesh {
+            cluster.kubectl(&["create", "namespace", "istio-system"]);
+            cluster.controllers = Some(mesh::start_controllers(&cluster.folder));
+            let (istiod, kubelet) = tokio::join!(
+                Istiod::start(&cluster.folder, &parts.istiod),
+                Kubelet::start(client, &cluster.folder)
+            );
+            cluster.istiod = tokio::sync::Mutex::new(Some(istiod));
+            cluster.kubelet = Some(kubelet);
         }
         cluster
     }
@@ -65,7 +101,7 @@ impl Cluster {
 
     /// The kubeconfig of a user; "admin" for the administrator.
     pub fn kubeconfig(&self, user: &str) -> PathBuf {
-        self.api.lock().unwrap().kubeconfig(user)
+        self.folder.join(format!("{user}.kubeconfig"))
     }
 
     /// A client of a user.
@@ -100,8 +136,24 @@ impl Cluster {
         expect_success(&words, &self.try_kubectl(ADMIN, &words, yaml));
     }
 
-    fn kubectl_file(&self, verb: &str, file: &Path) {
-        self.kubectl(&[verb, "--server-side", "-f", &file.display().to_string()]);
+    /// SIGKILL to istiod: traffic goes on, routes do not change.
+    pub async fn stop_istiod(&self) {
+        self.istiod.lock().await.as_mut().expect("a mesh").kill();
+    }
+
+    /// Starts istiod again and waits until it is ready.
+    pub async fn start_istiod(&self) {
+        self.istiod.lock().await.as_mut().expect("a mesh").again().await;
+    }
+
+    /// SIGKILL to the API server.
+    pub async fn stop_api(&self) {
+        self.api.lock().await.kill_server();
+    }
+
+    /// Starts the API server again and waits until it is ready.
+    pub async fn start_api(&self) {
+        self.api.lock().await.start_server().await;
     }
 }
 

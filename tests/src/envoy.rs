@@ -202,28 +202,40 @@ impl Envoy {
 
     /// One counter or gauge; 0 if there is none of that name.
     pub async fn stat(&self, name: &str) -> u64 {
-        let all = self.stats(name).await;
-        let line = all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok());
-        line.unwrap_or(0)
+        stat(&self.stats(name).await, name)
     }
 
     /// All stats whose name contains `part`.
     pub async fn stats(&self, part: &str) -> String {
-        let pattern: String = part.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '.' }).collect();
-        let (_, text) =
-            ask_address(self.admin, "GET", &format!("/stats?filter={pattern}"), "").await.unwrap_or_else(
-                |error| panic!("Envoy's admin does not answer: {error}\n{}", self.process.log_tail(20)),
-            );
-        text
+        stats(self.admin, part).await.unwrap_or_else(|error| {
+            panic!("Envoy's admin does not answer: {error}\n{}", self.process.log_tail(20))
+        })
     }
 
     /// Panics if a VM died: Envoy then skips the filter on that worker and answers go on as if nothing had happened.
     pub async fn assert_filter_alive(&mut self) {
-        self.process.assert_running();
-        let log = self.process.log_text();
-        for sign in ["panicked at", "Function: proxy_", "VmFatal", "wasm trap", "RuntimeError"] {
-            assert!(!log.contains(sign), "the filter's VM died ({sign}):\n{}", self.process.log_tail(40));
-        }
+        assert_filter_alive(&mut self.process);
+    }
+}
+
+/// All stats of an Envoy whose name contains `part`.
+pub async fn stats(admin: SocketAddr, part: &str) -> std::io::Result<String> {
+    let pattern: String = part.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '.' }).collect();
+    Ok(ask_address(admin, "GET", &format!("/stats?filter={pattern}"), "").await?.1)
+}
+
+/// The stat of this name among those; 0 if there is none.
+pub fn stat(stats: &str, name: &str) -> u64 {
+    let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok());
+    line.unwrap_or(0)
+}
+
+/// Panics if Envoy ended or if its log tells that a VM of the filter died.
+pub fn assert_filter_alive(envoy: &mut Process) {
+    envoy.assert_running();
+    let log = envoy.log_text();
+    for sign in ["panicked at", "Function: proxy_", "VmFatal", "wasm trap", "RuntimeError"] {
+        assert!(!log.contains(sign), "the filter's VM died ({sign}):\n{}", envoy.log_tail(40));
     }
 }
 

@@ -14,8 +14,12 @@ use hueshift_core::color::Color;
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{Request, Response};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,6 +35,8 @@ pub const MODEL_REVISION: &str = "x-model-revision";
 pub const SESSION: &str = "x-session-id";
 /// Under this path faults are set and the log is read.
 pub const CONTROL: &str = "/_model/";
+/// Under this path, followed by a number of seconds, an answer takes so long: an event each second.
+pub const STREAM: &str = "/v1/stream/";
 
 /// What a model does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +101,15 @@ struct State {
     draws: AtomicU64,
     seed: u64,
     log: Mutex<Vec<Served>>,
+    file: Mutex<Option<(File, u64)>>,
+}
+
+/// A line of a log that is kept in a file: one when the request came, another when its answer was ready.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    id: u64,
+    #[serde(flatten)]
+    served: Served,
 }
 
 // === impl Faults ===
@@ -141,6 +156,7 @@ impl Model {
             draws: AtomicU64::new(0),
             seed,
             log: Mutex::new(Vec::new()),
+            file: Mutex::default(),
         });
         let serving = Arc::clone(&state);
         let server = http::serve(listener, move |request| answer(Arc::clone(&serving), request));
@@ -168,6 +184,13 @@ impl Model {
         self.set(Faults::default());
     }
 
+    /// Writes the log to a file as well, from now on: it outlives this process however that ends.
+    pub fn keep_log(&self, path: &Path) {
+        let file = File::options().create(true).append(true).open(path);
+        let file = file.unwrap_or_else(|error| panic!("the event log {}: {error}", path.display()));
+        *self.state.file.lock().unwrap() = Some((file, now_ns()));
+    }
+
     /// The log so far.
     pub fn log(&self) -> Vec<Served> {
         self.state.log.lock().unwrap().clone()
@@ -192,6 +215,31 @@ impl State {
         if at >= faults.1 { faults.0.clone() } else { Faults::default() }
     }
 
+    /// A request came; its place in the log.
+    fn came(&self, served: Served) -> usize {
+        let mut log = self.log.lock().unwrap();
+        self.write(log.len(), &served);
+        log.push(served);
+        log.len() - 1
+    }
+
+    /// Its answer is ready.
+    fn answered(&self, index: usize, status: u16) {
+        let mut log = self.log.lock().unwrap();
+        log[index].answered = now_ns();
+        log[index].status = status;
+        self.write(index, &log[index]);
+    }
+
+    fn write(&self, index: usize, served: &Served) {
+        if let Some((file, first)) = &mut *self.file.lock().unwrap() {
+            let line = Line { id: *first + index as u64, served: served.clone() };
+            let mut text = serde_json::to_vec(&line).expect("a line");
+            text.push(b'\n');
+            file.write_all(&text).expect("the event log");
+        }
+    }
+
     fn fails(&self, faults: &Faults, session: u32) -> bool {
         let draw = self.draws.fetch_add(1, Ordering::Relaxed);
         chance::at(self.seed, draw) < faults.error_rate
@@ -209,18 +257,15 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
     let session = session.unwrap_or(u32::MAX);
     let faults = state.faults_at(at);
     let revision = Arc::clone(&state.revision.lock().unwrap());
-    let index = {
-        let mut log = state.log.lock().unwrap();
-        log.push(Served {
-            at,
-            answered: 0,
-            session,
-            color: state.color,
-            revision: Arc::clone(&revision),
-            status: 0,
-        });
-        log.len() - 1
-    };
+    let stream = request.uri().path().strip_prefix(STREAM).and_then(|seconds| seconds.parse().ok());
+    let index = state.came(Served {
+        at,
+        answered: 0,
+        session,
+        color: state.color,
+        revision: Arc::clone(&revision),
+        status: 0,
+    });
     // The request must be read whole, or the connection cannot be kept.
     let _ = request.into_body().collect().await;
     if faults.hang {
@@ -230,19 +275,16 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
         tokio::time::sleep(Duration::from_millis(faults.delay_ms)).await;
     }
     let status = if state.fails(&faults, session) { faults.error_status } else { 200 };
-    {
-        let mut log = state.log.lock().unwrap();
-        log[index].answered = now_ns();
-        log[index].status = status;
-    }
+    state.answered(index, status);
     let response = Response::builder()
         .status(status)
         .header(MODEL_COLOR, state.color.as_str())
         .header(MODEL_REVISION, &*revision);
-    let (content_type, body) = match (state.kind, status) {
-        (_, 500..) => ("application/json", whole(r#"{"error":"model failed"}"#)),
-        (Kind::Pricing, _) => ("application/json", whole(&quote(session))),
-        (Kind::Chat, _) => ("text/event-stream", Tokens::default().boxed_unsync()),
+    let (content_type, body) = match (stream, state.kind) {
+        _ if status >= 500 => ("application/json", whole(r#"{"error":"model failed"}"#)),
+        (Some(seconds), _) => ("text/event-stream", Tokens::seconds(seconds).boxed_unsync()),
+        (None, Kind::Pricing) => ("application/json", whole(&quote(session))),
+        (None, Kind::Chat) => ("text/event-stream", Tokens::chat().boxed_unsync()),
     };
     response.header("content-type", content_type).body(body).unwrap()
 }
@@ -258,6 +300,7 @@ async fn control(state: &State, verb: &str, request: Request<Incoming>) -> Respo
             Err(error) => Response::builder().status(400).body(whole(&error.to_string())).unwrap(),
         },
         "log" => Response::new(whole(&serde_json::to_string(&*state.log.lock().unwrap()).unwrap())),
+        "health" => Response::new(whole("{}")),
         _ => Response::builder().status(404).body(whole("faults or log")).unwrap(),
     }
 }
@@ -272,11 +315,37 @@ fn whole(text: &str) -> Body {
     Full::new(Bytes::copy_from_slice(text.as_bytes())).boxed_unsync()
 }
 
-/// Five tokens, a millisecond apart, then the end mark: a chat answer in small.
-#[derive(Debug, Default)]
+/// The requests in a file of [`Model::keep_log`]. A last line that a kill cut off is left out.
+pub fn read_log(path: &Path) -> Vec<Served> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    // The later line of a request knows more.
+    let requests: BTreeMap<u64, Served> = lines.map(|line| (line.id, line.served)).collect();
+    requests.into_values().collect()
+}
+
+/// Server-sent events, one after the other, then the end.
+#[derive(Debug)]
 struct Tokens {
-    next: usize,
+    left: VecDeque<String>,
+    gap: Duration,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+// === impl Tokens ===
+
+impl Tokens {
+    /// Five tokens, a millisecond apart, and the end mark: a chat answer in small.
+    fn chat() -> Self {
+        let left = ["The", " sky", " is", " blue", ".", "[DONE]"].map(str::to_owned).into();
+        Tokens { left, gap: Duration::from_millis(1), pause: None }
+    }
+
+    /// An event each second, and the end mark.
+    fn seconds(seconds: u32) -> Self {
+        let left = (0..seconds).map(|n| n.to_string()).chain(["[DONE]".to_owned()]).collect();
+        Tokens { left, gap: Duration::from_secs(1), pause: None }
+    }
 }
 
 impl hyper::body::Body for Tokens {
@@ -287,16 +356,14 @@ impl hyper::body::Body for Tokens {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        const TOKENS: [&str; 6] = ["The", " sky", " is", " blue", ".", "[DONE]"];
         if let Some(pause) = self.pause.as_mut() {
             if pause.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             self.pause = None;
         }
-        let Some(token) = TOKENS.get(self.next) else { return Poll::Ready(None) };
-        self.next += 1;
-        self.pause = Some(Box::pin(tokio::time::sleep(Duration::from_millis(1))));
+        let Some(token) = self.left.pop_front() else { return Poll::Ready(None) };
+        self.pause = Some(Box::pin(tokio::time::sleep(self.gap)));
         Poll::Ready(Some(Ok(Frame::data(Bytes::from(format!("data: {token}\n\n"))))))
     }
 }

@@ -2,14 +2,15 @@
 
 use clap::Parser;
 use hueshift_core::color::Color;
-use hueshift_tests::model::{Kind, Model};
+use hueshift_tests::model::{Faults, Kind, Model};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// A sample model server with faults that can be set: POST JSON to /_model/faults.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Address and port to listen on.
-    #[arg(long)]
+    #[arg(long, env = "HUESHIFT_LISTEN")]
     listen: SocketAddr,
     /// What to serve: pricing or chat.
     #[arg(long, default_value = "pricing", value_parser = kind)]
@@ -20,12 +21,24 @@ struct Arguments {
     /// The revision to name in answers.
     #[arg(long, env = "HUESHIFT_REVISION", default_value = "unknown")]
     revision: String,
+    /// Faults from the start, as JSON.
+    #[arg(long, env = "HUESHIFT_FAULTS", value_parser = faults)]
+    faults: Option<Faults>,
+    /// A file to which every request is appended, as JSON.
+    #[arg(long, env = "HUESHIFT_EVENT_LOG")]
+    event_log: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
     let model = Model::start(arguments.kind, arguments.color, &arguments.revision, arguments.listen, 1).await;
+    if let Some(faults) = arguments.faults {
+        model.set(faults);
+    }
+    if let Some(path) = &arguments.event_log {
+        model.keep_log(path);
+    }
     println!("the {} model {} listens on {}", arguments.color, arguments.revision, model.address());
     std::future::pending::<()>().await;
 }
@@ -36,6 +49,10 @@ fn kind(name: &str) -> Result<Kind, String> {
         "chat" => Ok(Kind::Chat),
         _ => Err("pricing or chat".to_owned()),
     }
+}
+
+fn faults(json: &str) -> Result<Faults, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
 fn color(name: &str) -> Result<Color, String> {
