@@ -3,6 +3,12 @@
 //!
 //! `s = max(s, 0) + (error ? ln(p1/p0) : ln((1-p1)/(1-p0)))`, tripped at `s >= h`: mean requests between false
 //! trips are at least e^h, which "five errors in a row" cannot promise and is slower at a half-broken candidate.
+//! **Only if stable is well**, or a shared dependency would take a healthy candidate off. Stable's own score must be below
+//! h/2, and the two colors must differ by more than chance since the candidate's score last left zero: the
+//! likelihood of two error rates over that of one ([`DIFFERENCE`]). The scores alone do not suffice: they are noisy, and
+//! at a high share stable has few requests, so that the candidate's reaches h first in many shared faults
+//! (`core/tests/fuse.rs` measures it). Both conditions only keep it from tripping, so the guarantee above stays. While
+//! stable gets requests its next outcomes are waited for; a color that was never seen, or not for long, cannot vouch.
 //! The trip itself (its number, who knows of it, what it does to the limit) is the filter's business; this
 //! module only says *now*.
 
@@ -15,6 +21,12 @@ const P1: f64 = 0.5;
 /// Errors of one session (lottery slot) that count while the score is above zero: one broken client is one
 /// client, so a trip needs several.
 const ERRORS_PER_SLOT: u8 = 3;
+
+/// Log-likelihood by which two error rates must explain the outcomes better than one. By chance alone 5 is passed in one
+/// of some hundred shared faults; eight failures against two successes reach it.
+const DIFFERENCE: f64 = 5.0;
+/// Candidate outcomes without any of stable after which stable counts as without traffic.
+const UNCOMPARED: u32 = 200;
 
 /// What an error and a success add, and where it trips.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +49,13 @@ pub struct ECusum {
 #[derive(Debug, Clone, Default)]
 struct Counted(Vec<(u16, u8)>);
 
+/// Outcomes of both colors since the candidate's score last left zero.
+#[derive(Debug, Clone, Copy, Default)]
+struct Compared {
+    outcomes: PerColor<u32>,
+    errors: PerColor<u32>,
+}
+
 /// The fuse of one service in one release.
 #[derive(Debug, Clone)]
 pub struct Fuse {
@@ -45,6 +64,9 @@ pub struct Fuse {
     scores: PerColor<ECusum>,
     /// Errors per slot since the color's score last left zero.
     counted: PerColor<Counted>,
+    compared: Compared,
+    /// Stable had an outcome at all.
+    stable_seen: bool,
     /// Candidate outcomes for which it does not trip: the controller wants to see them.
     probe: u32,
 }
@@ -89,6 +111,34 @@ impl Counted {
     }
 }
 
+// === impl Compared ===
+
+impl Compared {
+    fn add(&mut self, color: Color, error: bool) {
+        let outcomes = self.outcomes.get_mut(color);
+        *outcomes = outcomes.saturating_add(1);
+        let errors = self.errors.get_mut(color);
+        *errors = errors.saturating_add(u32::from(error));
+    }
+
+    /// How much better two error rates explain the outcomes than one; 0 if the candidate's is not the higher one.
+    fn difference(&self, candidate: Color) -> f64 {
+        let of = |color: Color| (f64::from(*self.errors.get(color)), f64::from(*self.outcomes.get(color)));
+        let ((bad, all), (stable_bad, stable_all)) = (of(candidate), of(candidate.other()));
+        if bad * stable_all <= stable_bad * all {
+            return 0.0;
+        }
+        likelihood(bad, all) + likelihood(stable_bad, stable_all)
+            - likelihood(bad + stable_bad, all + stable_all)
+    }
+}
+
+/// The highest log-likelihood that any one rate gives `bad` errors in `all` outcomes.
+fn likelihood(bad: f64, all: f64) -> f64 {
+    let part = |n: f64| if n > 0.0 { n * libm::log(n / all) } else { 0.0 };
+    part(bad) + part(all - bad)
+}
+
 // === impl Fuse ===
 
 impl Fuse {
@@ -99,6 +149,8 @@ impl Fuse {
             steps: params.and_then(Steps::new),
             scores: PerColor::default(),
             counted: PerColor::default(),
+            compared: Compared::default(),
+            stable_seen: false,
             probe: 0,
         }
     }
@@ -125,11 +177,27 @@ impl Fuse {
         if error && !counted.may_add(slot) {
             return false;
         }
+        self.compared.add(color, error);
+        self.stable_seen |= color != self.candidate;
         if self.scores.get_mut(color).step(&steps, error) <= 0.0 {
             counted.0.clear();
+            if color == self.candidate {
+                self.compared = Compared::default();
+            }
         }
-        let stable_is_well = self.scores.get(self.candidate.other()).s < steps.h / 2.0;
-        self.probe == 0 && stable_is_well && self.scores.get(self.candidate).s >= steps.h
+        self.probe == 0 && self.scores.get(self.candidate).s >= steps.h && self.stable_is_well(&steps)
+    }
+
+    fn stable_is_well(&self, steps: &Steps) -> bool {
+        let stable = self.candidate.other();
+        if self.scores.get(stable).s >= steps.h / 2.0 {
+            return false;
+        }
+        let Compared { outcomes, .. } = &self.compared;
+        match *outcomes.get(stable) {
+            0 => !self.stable_seen || *outcomes.get(self.candidate) >= UNCOMPARED,
+            _ => self.compared.difference(self.candidate) >= DIFFERENCE,
+        }
     }
 
     /// The candidate was taken off (here or by another worker), or gets another chance of `probe` outcomes:
@@ -137,6 +205,7 @@ impl Fuse {
     pub fn restart(&mut self, probe: u32) {
         *self.scores.get_mut(self.candidate) = ECusum::default();
         self.counted.get_mut(self.candidate).0.clear();
+        self.compared = Compared::default();
         self.probe = probe;
     }
 }
@@ -188,6 +257,31 @@ mod tests {
         }
         let recovered = (0..1000).position(|slot| fuse.observe(Color::Blue, slot, false));
         assert!(recovered.is_some_and(|successes| successes > 100));
+    }
+
+    #[test]
+    fn the_difference_is_that_of_two_binomials() {
+        let with = |of: [(u32, u32); 2]| {
+            let [(bad, all), (stable_bad, stable_all)] = of;
+            let errors = PerColor { blue: stable_bad, green: bad };
+            Compared { outcomes: PerColor { blue: stable_all, green: all }, errors }.difference(Color::Green)
+        };
+        // By hand: 8 ln(10/8) + 2 ln(10/2), 8 ln 2 + 8 ln 2, and none in the other direction.
+        assert!((with([(8, 8), (0, 2)]) - 5.004_024_235).abs() < 1e-8);
+        assert!((with([(8, 8), (0, 8)]) - 16.0 * core::f64::consts::LN_2).abs() < 1e-12);
+        assert_eq!(with([(1, 10), (2, 10)]), 0.0);
+        assert!(with([(5, 10), (5, 10)]).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_candidate_that_alone_gets_nearly_all_requests_waits_for_stables_word() {
+        let mut fuse = fuse();
+        assert!(!fuse.observe(Color::Blue, 0, false) && !fuse.observe(Color::Green, 0, false));
+        assert_eq!(trips_at(&mut fuse, 10, |_| true), None, "nothing of stable since the fault began");
+        assert!(!fuse.observe(Color::Blue, 1, false));
+        assert!(fuse.observe(Color::Blue, 2, false), "stable answers, the candidate does not");
+        fuse.restart(0);
+        assert_eq!(trips_at(&mut fuse, 500, |_| true), Some(200), "stable gets nothing any more");
     }
 
     #[test]
