@@ -83,6 +83,7 @@ pub struct Spec {
 /// One color.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::color()))]
 pub struct ColorSpec {
     /// Standalone: addresses `IP:port` of the model servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

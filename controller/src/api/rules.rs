@@ -56,8 +56,12 @@ pub(super) fn spec() -> Value {
         rules.push(rule_at(
             &format!(".colors.{color}.workload"),
             Missing,
-            format!("{silent} || has({at}.endpoints) || has({at}.command) || has({at}.workload)"),
-            "name the Deployment that runs this color, such as `workload: {name: my-model-blue}`",
+            format!(
+                "{silent} || has({at}.endpoints) || has({at}.command) || has({at}.workload) || \
+                 (has({at}.labels) && {at}.labels.size() > 0 && has({at}.revision) && {at}.revision != '')"
+            ),
+            "name the Deployment that runs this color, such as `workload: {name: my-model-blue}`, or write its \
+             pods' labels and a revision",
         ));
     }
     Value::Array(rules)
@@ -76,7 +80,9 @@ pub(super) fn colors() -> Value {
             Invalid,
             format!(
                 "{} || !has(self.blue.workload.name) || !has(self.green.workload.name) || \
-                 self.blue.workload.name != self.green.workload.name",
+                 self.blue.workload.name != self.green.workload.name || \
+                 (has(self.blue.workload.kind) ? self.blue.workload.kind : 'Deployment') != \
+                 (has(self.green.workload.kind) ? self.green.workload.kind : 'Deployment')",
                 both_have("workload")
             ),
             "give each color a workload of its own: with one for both a rollback would change nothing",
@@ -95,13 +101,21 @@ pub(super) fn colors() -> Value {
 
 /// Of a workload.
 pub(super) fn workload() -> Value {
-    json!([
-        rule_at(".name", Missing, "has(self.name)", "name a Deployment, such as `name: my-model-blue`"),
-        rule(
-            "(!has(self.apiVersion) || self.apiVersion == 'apps/v1') && (!has(self.kind) || self.kind == 'Deployment')",
-            "this version manages Deployments (apps/v1): leave apiVersion and kind out, and name one",
-        )
-    ])
+    json!([rule_at(".name", Missing, "has(self.name)", "name a Deployment, such as `name: my-model-blue`")])
+}
+
+/// Of a color. Of a Deployment we can read which pods are its own and what they run; of anything else not.
+pub(super) fn color() -> Value {
+    let told = "(has(self.labels) && self.labels.size() > 0 && has(self.revision) && self.revision != '')";
+    json!([rule_at(
+        ".workload",
+        Invalid,
+        format!(
+            "!has(self.workload) || ((!has(self.workload.apiVersion) || self.workload.apiVersion == 'apps/v1') && \
+             (!has(self.workload.kind) || self.workload.kind == 'Deployment')) || {told}"
+        ),
+        "name a Deployment (apps/v1); of anything else also write the color's labels and revision",
+    )])
 }
 
 /// Of `spec.routing.routes`.

@@ -69,10 +69,10 @@ fn spec(node: &Node, path: &str, out: &mut Problems) -> Option<Spec> {
             "add `listen: 127.0.0.1:8080` (one machine) or `service: my-model` (a mesh)",
         );
     }
-    // Which home it is for decides what a color needs; with neither or both the one machine's rules are told.
+    // Which home it is for decides what a color needs; without a home that is the one thing to tell.
     let home = match (&listen, &service) {
-        (Some(None), Some(Some(_))) => Home::Mesh,
-        _ => Home::Standalone,
+        (Some(Some(_)), Some(None)) => Home::Standalone,
+        _ => Home::Mesh,
     };
     let colors = fields.required("colors", "{blue: …, green: …}", |n, p, out| colors(n, p, home, out), out);
     let routing = fields.optional("routing", RoutingSpec::default(), routing, out);
@@ -118,7 +118,8 @@ fn color(node: &Node, path: &str, home: Home, out: &mut Problems) -> Option<Colo
         Home::Mesh => {
             endpoints = fields.optional("endpoints", Vec::new(), texts, out);
             revision = fields.optional("revision", String::new(), text, out);
-            workload = fields.required("workload", "{name: my-model-blue}", self::workload, out).map(Some);
+            workload =
+                fields.optional("workload", None, |n, p, out| self::workload(n, p, out).map(Some), out);
         }
     }
     let command = fields.optional("command", Vec::new(), texts, out);

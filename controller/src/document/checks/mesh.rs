@@ -3,6 +3,7 @@
 use super::{Notes, is_label, revision};
 use crate::api::BlueGreen;
 use hueshift_core::color::Color;
+use std::collections::BTreeMap;
 
 /// Adds what is wrong.
 pub(super) fn errors(document: &BlueGreen, service: &str, out: &mut Notes) {
@@ -32,20 +33,26 @@ pub(super) fn errors(document: &BlueGreen, service: &str, out: &mut Notes) {
             }
         }
         revision(format!("{at}.revision"), &spec.revision, out);
+        labels(&format!("{at}.labels"), &spec.labels, out);
+        // Of a Deployment we can read which pods are its own and what they run; of anything else not.
+        let told = !spec.labels.is_empty() && !spec.revision.is_empty();
         match &spec.workload {
-            None => {
-                out.add(format!("{at}.workload"), "is missing", "name a Deployment: {name: my-model-blue}")
-            }
+            None if told => {}
+            None => out.add(
+                format!("{at}.workload"),
+                "is missing",
+                "name a Deployment: {name: my-model-blue}, or write its pods' labels and a revision",
+            ),
             Some(workload) => {
                 object_name(&format!("{at}.workload.name"), &workload.name, out);
-                if workload.api_version != "apps/v1" || workload.kind != "Deployment" {
+                if !told && (workload.api_version != "apps/v1" || workload.kind != "Deployment") {
                     out.add(
                         format!("{at}.workload"),
                         format!(
-                            "a {} of {} is not managed by this version",
+                            "a {} of {} does not tell its pods and what they run",
                             workload.kind, workload.api_version
                         ),
-                        "name a Deployment (apps/v1)",
+                        "name a Deployment (apps/v1), or also write the color's labels and revision",
                     );
                 }
             }
@@ -88,6 +95,34 @@ pub(super) fn errors(document: &BlueGreen, service: &str, out: &mut Notes) {
         } else if routing.routes.iter().take(index).any(|earlier| earlier == route) {
             out.add(field, format!("`{route}` is listed already"), "keep one of them");
         }
+    }
+}
+
+fn labels(field: &str, labels: &BTreeMap<String, String>, out: &mut Notes) {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let edge = |b: Option<&u8>| b.is_none_or(u8::is_ascii_alphanumeric);
+    for (name, value) in labels {
+        let bytes = value.as_bytes();
+        if name.is_empty()
+            || name.len() > 317
+            || bytes.len() > 63
+            || !bytes.iter().all(|b| inner(*b))
+            || !edge(bytes.first())
+            || !edge(bytes.last())
+        {
+            out.add(
+                field,
+                format!("`{name}: {value}` is no label as Kubernetes knows them"),
+                "write letters, digits, dashes, underscores or dots, such as color: green",
+            );
+        }
+    }
+    if labels.len() > 16 {
+        out.add(
+            field,
+            format!("are {}, more than 16", labels.len()),
+            "one label that tells the colors apart is enough",
+        );
     }
 }
 
