@@ -18,6 +18,8 @@ pub mod shared;
 pub mod sight;
 pub mod status;
 pub mod tell;
+#[cfg(test)]
+mod tests;
 
 use crate::engine::{self, Engine, Input};
 use apply::Hand;
@@ -33,10 +35,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Keeps a `BlueGreen` until its traffic is given back.
 pub const FINALIZER: &str = "hueshift.dev/traffic";
+
+/// Before the mesh keys are asked for again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// What `hueshift controller` was told.
 #[derive(Debug, Clone, clap::Args)]
@@ -108,7 +113,8 @@ pub async fn controller(args: ControllerArgs) -> ExitCode {
 /// One line of JSON each.
 fn diagnostics() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HUESHIFT_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        // The client's own words about each failed call are told again where the call was made.
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube_client=off,kube_runtime=off"));
     // Fails only if somebody set it up already.
     let _ = tracing_subscriber::fmt()
         .json()
@@ -135,8 +141,7 @@ async fn work(args: ControllerArgs) -> Result<(), ControllerError> {
     }
 
     let mut signals = Signals::new();
-    let candidate =
-        Arc::new(lease::Candidate::new(&client, &args.namespace, args.pod.clone().unwrap_or_else(instance)));
+    let candidate = Arc::new(lease::Candidate::new(&client, &args.namespace, holder(&args)));
     let tenure = Arc::new(lease::Tenure::default());
     tokio::select! {
         () = candidate.lead(&tenure, clock.now_ms()) => {}
@@ -145,7 +150,9 @@ async fn work(args: ControllerArgs) -> Result<(), ControllerError> {
 
     let shared = Arc::new(Shared::default());
     let (to_engine, inputs) = mpsc::channel(1_024);
-    let hand = Arc::new(Hand::new(client.clone(), shared.clone(), tenure.clone()));
+    let (revive, asked) = mpsc::channel(64);
+    let (told, plugins_told) = watch::channel(plugins::Told::default());
+    let hand = Arc::new(Hand::new(client.clone(), shared.clone(), tenure.clone(), revive));
     let window = observe::begin(client.clone(), shared.clone(), hand.clone(), clock, to_engine.clone());
     let identity = engine::Identity {
         file: format!("cluster, as {}", candidate.holder()),
@@ -158,7 +165,8 @@ async fn work(args: ControllerArgs) -> Result<(), ControllerError> {
     let required = args.report_identity == Identity::Required;
     answer(bind, names::REPORTS_PORT, serve::reports(to_engine.clone(), required)).await?;
     let background = [
-        tokio::spawn(tell::keep_told(hand, shared)),
+        tokio::spawn(tell::keep_told(client.clone(), hand, shared, plugins_told)),
+        tokio::spawn(keep_plugins(client.clone(), args.clone(), asked, told)),
         tokio::spawn(ready_when_listed(ready, desk)),
         tokio::spawn({
             let (candidate, tenure) = (candidate.clone(), tenure.clone());
@@ -214,7 +222,39 @@ async fn answer(bind: IpAddr, port: u16, router: axum::Router) -> Result<(), Con
     Ok(())
 }
 
-async fn ready_when_listed(mut seen: tokio::sync::watch::Receiver<crate::home::Seen>, desk: Desk) {
+/// Which proxies run the filter, once the mesh keys are there.
+async fn keep_plugins(
+    client: Client,
+    args: ControllerArgs,
+    asked: mpsc::Receiver<plugins::Revive>,
+    told: watch::Sender<plugins::Told>,
+) {
+    let mut said = String::new();
+    let keys = loop {
+        match plugins::mesh_keys(&client, &args.namespace).await {
+            Ok(keys) => break keys,
+            Err(error) => {
+                let text = calls::words(&error);
+                if said != text {
+                    tracing::error!("{text}");
+                    said = text;
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    };
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let settings = plugins::Settings {
+        namespace: args.namespace,
+        root: args.root_namespace,
+        url: filled(args.plugin_url),
+        sha256: filled(args.plugin_sha256),
+        keys,
+    };
+    plugins::run(client, settings, asked, told).await;
+}
+
+async fn ready_when_listed(mut seen: watch::Receiver<crate::home::Seen>, desk: Desk) {
     if seen.wait_for(|seen| seen.listed).await.is_ok() {
         desk.ready.store(true, Ordering::Relaxed);
         tracing::info!("ready");
@@ -226,6 +266,13 @@ pub fn instance() -> String {
     let pod = std::env::var(names::POD_ENV).ok().filter(|name| !name.is_empty());
     let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     pod.unwrap_or_else(host)
+}
+
+/// A pod's name is its own, and a container that is started again in it takes its lease up at once. Elsewhere two
+/// processes could have one name.
+fn holder(args: &ControllerArgs) -> String {
+    let drawn: [u8; 4] = crate::random::bytes().unwrap_or_default();
+    args.pod.clone().unwrap_or_else(|| format!("{}-{:08x}", instance(), u32::from_be_bytes(drawn)))
 }
 
 /// SIGTERM and SIGINT.

@@ -1,7 +1,8 @@
 //! One service in the engine: what is known of it, and what is under way.
 //!
 //! In memory the state moves at once, on disk a moment later; [`Service::next_write`] keeps the order that a crash
-//! needs: a route that gives the candidate more waits until its state is on disk, a way back waits for nothing.
+//! needs: a route that gives the candidate more waits until its state is on disk, a way back waits for nothing, not
+//! even for the write of its own state.
 
 use super::show;
 use super::trial::Trial;
@@ -17,6 +18,7 @@ use hueshift_core::planner::{
     Change, Observation, Order, Plan, PlanReport, Proxies, SilentWorker, Verb, WaitingOn, plan,
 };
 use hueshift_core::release::{Phase, Record, Route, State};
+use hueshift_core::route_plan::Pins;
 use hueshift_core::share::Bps;
 use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::oneshot;
@@ -72,10 +74,13 @@ pub struct Service {
     checkpoint: Option<Vec<u8>>,
     highest: (u32, u64),
     unsaved: bool,
-    writing: bool,
+    /// A record or a state is being written.
+    saving: bool,
+    /// A route is being written, and whether it leads back.
+    routing: Option<Way>,
     retry_ms: u64,
     save_retry_ms: u64,
-    trouble: Option<Trouble>,
+    trouble: BTreeMap<&'static str, Trouble>,
     recording: Option<ReleaseRecord>,
     orders: Vec<Order>,
     callers: BTreeMap<u64, Caller>,
@@ -102,6 +107,15 @@ struct Repairs {
 struct Trouble {
     text: String,
     told_ms: u64,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Everything to stable, the candidate's pins void.
+    Back,
+    /// Any other.
+    On,
 }
 
 /// What should be written next.
@@ -153,10 +167,11 @@ impl Service {
             enforced_since_ms: None,
             checkpoint: remembered.checkpoint,
             unsaved,
-            writing: false,
+            saving: false,
+            routing: None,
             retry_ms: 0,
             save_retry_ms: 0,
-            trouble: None,
+            trouble: BTreeMap::new(),
             recording: None,
             orders: Vec::new(),
             callers: BTreeMap::new(),
@@ -189,7 +204,7 @@ impl Service {
         }
         self.drift = Some(drift.version);
         self.touched = true;
-        if self.written.is_some() && !self.writing {
+        if self.written.is_some() && self.routing.is_none() {
             let by = drift.by.as_deref().unwrap_or("somebody");
             tracing::warn!(service = %self.name, by, "the route was changed by {by}: it is written again");
             self.repairs.pending = true;
@@ -223,13 +238,13 @@ impl Service {
     pub fn is_at_rest(&self) -> bool {
         !self.is_open()
             && !self.unsaved
-            && !self.writing
+            && !self.is_writing()
             && self.written.as_ref() == Some(&self.state.route())
     }
 
     /// Whether a write is under way.
     pub fn is_writing(&self) -> bool {
-        self.writing
+        self.saving || self.routing.is_some()
     }
 
     /// Whether all traffic is told to go to stable, on disk.
@@ -363,8 +378,11 @@ impl Service {
 
     /// The next write of a plan, if one may begin now.
     pub fn next_write(&mut self, changes: &[Change], now_ms: u64) -> Option<Write> {
-        if self.writing {
+        if self.routing.is_some() {
             return None;
+        }
+        if self.saving {
+            return self.way_back(changes, now_ms);
         }
         if self.unsaved && now_ms >= self.save_retry_ms && !matches!(changes.first(), Some(Change::Record(_)))
         {
@@ -393,10 +411,28 @@ impl Service {
         }
     }
 
+    /// A way back does not even wait for its own state: that write may hang.
+    fn way_back(&self, changes: &[Change], now_ms: u64) -> Option<Write> {
+        let back = changes.iter().find_map(|change| match change {
+            Change::Route(route) => Some(route),
+            _ => None,
+        })?;
+        let may = now_ms >= self.retry_ms
+            && Way::of(back) == Way::Back
+            && *back == self.state.route()
+            && self.repairs.may_write(back, now_ms);
+        may.then(|| Write::Route(back.clone()))
+    }
+
     /// A write begins. A new state counts from now on: a cap must not wait for a disk.
     pub fn begin_write(&mut self, write: &Write, record: Option<ReleaseRecord>) {
-        self.writing = true;
-        self.recording = record;
+        match write {
+            Write::Route(route) => self.routing = Some(Way::of(route)),
+            Write::Record(_) | Write::Save(_) => {
+                self.saving = true;
+                self.recording = record;
+            }
+        }
         if let Write::Save(state) = write {
             if state.epoch != self.state.epoch {
                 self.enforced_since_ms = None;
@@ -409,14 +445,23 @@ impl Service {
 
     /// A write ended.
     pub fn end_write(&mut self, write: Write, result: Result<(), String>, now_ms: u64) {
-        self.writing = false;
         self.touched = true;
+        let kind = match &write {
+            Write::Route(_) => {
+                self.routing = None;
+                "route"
+            }
+            Write::Record(_) | Write::Save(_) => {
+                self.saving = false;
+                "state"
+            }
+        };
         if let Err(text) = result {
             match write {
                 Write::Save(_) => self.save_retry_ms = now_ms + RETRY_MS,
                 Write::Record(_) | Write::Route(_) => self.retry_ms = now_ms + RETRY_MS,
             }
-            self.complain(text, now_ms);
+            self.complain(kind, text, now_ms);
             return;
         }
         match write {
@@ -428,7 +473,7 @@ impl Service {
             }
             Write::Record(_) => self.records.extend(self.recording.take()),
         }
-        if self.trouble.take().is_some() {
+        if self.trouble.remove(kind).is_some() {
             tracing::info!(service = %self.name, "writing works again");
         }
     }
@@ -444,7 +489,7 @@ impl Service {
 
     /// What a person should look at.
     pub fn problems(&self) -> Vec<String> {
-        let trouble = self.trouble.as_ref().map(|trouble| trouble.text.clone());
+        let trouble = self.trouble.values().map(|trouble| trouble.text.clone());
         let told = self.found.iter().cloned().chain(trouble).chain(self.repairs.problem());
         told.chain(self.facts.proxies.iter().flat_map(show::proxy_problems)).collect()
     }
@@ -488,9 +533,9 @@ impl Service {
     }
 
     /// Says it at once, then rarely: a full disk must not fill it further.
-    fn complain(&mut self, text: String, now_ms: u64) {
+    fn complain(&mut self, kind: &'static str, text: String, now_ms: u64) {
         let told =
-            self.trouble.as_ref().filter(|trouble| trouble.text == text).map(|trouble| trouble.told_ms);
+            self.trouble.get(kind).filter(|trouble| trouble.text == text).map(|trouble| trouble.told_ms);
         let told_ms = match told {
             Some(at) if now_ms.saturating_sub(at) < COMPLAIN_MS => at,
             _ => {
@@ -498,7 +543,18 @@ impl Service {
                 now_ms
             }
         };
-        self.trouble = Some(Trouble { text, told_ms });
+        self.trouble.insert(kind, Trouble { text, told_ms });
+    }
+}
+
+// === impl Way ===
+
+impl Way {
+    fn of(route: &Route) -> Way {
+        match &route.plan {
+            Some(plan) if plan.pins == Pins::Condemned => Way::Back,
+            _ => Way::On,
+        }
     }
 }
 

@@ -10,13 +10,16 @@ use super::cluster::{Document, Name, version_of};
 use super::lease::Tenure;
 use super::memory;
 use super::observe::{Beside, key};
-use super::shared::{Shared, Written};
+use super::plugins::Revive;
+use super::shared::{Shared, Status, Table, Written};
 use super::sight::Sight;
 use super::{FINALIZER, names, tell};
 use crate::api::{Release, ReleaseFacts};
 use crate::home::{Apply, ApplyError};
 use crate::routes::{self, Managed, Outcome, Released};
 use crate::view::{ReleaseRecord, ServiceView};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use hueshift_core::color::Color;
 use hueshift_core::planner::Move;
 use hueshift_core::release::{Route, State};
@@ -24,16 +27,21 @@ use hueshift_core::route_plan::Pins;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 /// Attempts of an ordinary write against others that write the same object; then the engine plans again.
 const ATTEMPTS: usize = 3;
 /// Attempts of a rollback in one go, and the pause between two of them: 20 a second.
 const ROLLBACK_ATTEMPTS: usize = 40;
 const ROLLBACK_PAUSE: Duration = Duration::from_millis(50);
+/// How long an attempt of a rollback may hang before another one begins beside it, and how many may.
+const ROLLBACK_HEDGE: Duration = Duration::from_secs(1);
+const MOST_HEDGES: usize = 4;
 /// Between the subsets and the first routes that name them: istiod may see the two in any order.
 const SUBSETS_FIRST: Duration = Duration::from_secs(1);
 /// A deletion is never held up longer than this by routes that cannot be written.
@@ -45,6 +53,7 @@ pub struct Hand {
     client: Client,
     shared: Arc<Shared>,
     tenure: Arc<Tenure>,
+    revive: mpsc::Sender<Revive>,
     runtime: Handle,
 }
 
@@ -52,8 +61,13 @@ pub struct Hand {
 
 impl Hand {
     /// Writes as the holder of `tenure`.
-    pub fn new(client: Client, shared: Arc<Shared>, tenure: Arc<Tenure>) -> Hand {
-        Hand { client, shared, tenure, runtime: Handle::current() }
+    pub fn new(
+        client: Client,
+        shared: Arc<Shared>,
+        tenure: Arc<Tenure>,
+        revive: mpsc::Sender<Revive>,
+    ) -> Hand {
+        Hand { client, shared, tenure, revive, runtime: Handle::current() }
     }
 
     /// Whether a write may begin now.
@@ -65,19 +79,23 @@ impl Hand {
     }
 
     /// One write of a service, for whoever may block.
-    fn write<F>(&self, service: &str, write: impl FnOnce(Arc<Sight>) -> F) -> Result<(), ApplyError>
+    fn write<F>(
+        &self,
+        service: &str,
+        lane: &Table<Arc<tokio::sync::Mutex<()>>>,
+        write: impl FnOnce(Arc<Sight>) -> F,
+    ) -> Result<(), ApplyError>
     where
         F: Future<Output = Result<(), String>>,
     {
-        self.runtime
-            .block_on(async {
-                let writer = self.shared.writer(service);
-                let _one = writer.lock().await;
-                self.tenure.may_write()?;
-                let sight = self.shared.sights.get(service).ok_or("the service is not known any more")?;
-                write(sight).await
-            })
-            .map_err(ApplyError)
+        let lane = lane.of(service);
+        let done = self.runtime.block_on(async {
+            let _one = lane.lock().await;
+            self.tenure.may_write()?;
+            let sight = self.shared.sights.get(service).ok_or("the service is not known any more")?;
+            write(sight).await
+        });
+        done.map_err(ApplyError)
     }
 
     async fn save_state(&self, service: &str, sight: &Sight, state: &State) -> Result<(), String> {
@@ -111,23 +129,22 @@ impl Hand {
         fields: serde_json::Map<String, Value>,
     ) -> Result<(), CallError> {
         let api = calls::blue_greens(&self.client, Some(&name.0));
-        let mut known = self.shared.statuses.get(service);
         let mut last = None;
-        for _ in 0..ATTEMPTS {
-            let status = match known.take() {
-                Some(status) => status,
-                None => Arc::new(self.read_status(&api, name).await?),
-            };
-            let term = status.get("term").and_then(Value::as_u64);
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 || !self.shared.statuses.has(service) {
+                let object = call(api.get(&name.1)).await?;
+                self.keep_status(service, &object);
+            }
+            let known = self.shared.statuses.get(service).unwrap_or_default();
+            let term = known.value.get("term").and_then(Value::as_u64);
             if term.is_some_and(|term| term > self.tenure.term()) {
                 self.tenure.lost("a later controller writes the statuses");
                 return Err(CallError::Broken("a later controller leads".to_owned()));
             }
-            let patch = status_patch(&status, &fields, self.tenure.term());
+            let patch = status_patch(&known, &fields, self.tenure.term());
             match call(api.patch_status(&name.1, &params(), &Patch::Json::<()>(patch))).await {
                 Ok(object) => {
-                    let status = object.data.get("status").cloned().unwrap_or(Value::Null);
-                    self.shared.statuses.put(service, Arc::new(status));
+                    self.keep_status(service, &object);
                     return Ok(());
                 }
                 Err(error) if error.is_conflict() || is_invalid(&error) => last = Some(error),
@@ -137,9 +154,9 @@ impl Hand {
         Err(last.unwrap_or(CallError::Silent))
     }
 
-    async fn read_status(&self, api: &Api<DynamicObject>, name: &Name) -> Result<Value, CallError> {
-        let object = call(api.get(&name.1)).await?;
-        Ok(object.data.get("status").cloned().unwrap_or(Value::Null))
+    fn keep_status(&self, service: &str, object: &DynamicObject) {
+        let status = object.data.get("status").cloned().unwrap_or(Value::Null);
+        self.shared.keep_status(service, &object.metadata, &status);
     }
 
     async fn write_route(&self, service: &str, sight: &Sight, route: &Route) -> Result<(), String> {
@@ -155,28 +172,61 @@ impl Hand {
         Ok(())
     }
 
-    /// The way back: nothing but our own fields is tested, and nothing is waited for.
+    /// The way back: nothing but our own fields is tested, and nothing is waited for. An attempt that hangs does not
+    /// hold up the next one; whichever lands first makes the others fail their tests.
     async fn roll_back(&self, sight: &Sight, managed: &Managed) -> Result<u64, String> {
-        let api = calls::virtual_services(&self.client, Some(&sight.name.0));
         let name = self.virtual_service_name(sight);
-        let mut newest = self.shared.virtual_services.newest(&name, &sight.virtual_service);
-        let mut last = String::new();
-        for attempt in 0..ROLLBACK_ATTEMPTS {
-            if attempt > 0 {
-                tokio::time::sleep(ROLLBACK_PAUSE).await;
-                newest = self.read_again(&api, &name).await?;
-            }
-            let patch = routes::rollback_patch(&newest, managed).map_err(|error| error.to_string())?;
-            if patch.0.is_empty() {
-                return Ok(version_of(&newest).unwrap_or(0));
-            }
-            match call(api.patch(&name.1, &params(), &Patch::Json::<()>(patch))).await {
-                Ok(object) => return Ok(self.keep_virtual_service(&name, object)),
-                Err(error) if error.is_conflict() || is_invalid(&error) => last = error.to_string(),
-                Err(error) => return Err(self.cannot_write(&name, &error)),
+        let seen = self.shared.virtual_services.newest(&name, &sight.virtual_service);
+        let mut attempts = FuturesUnordered::new();
+        attempts.push(self.try_back(&name, managed, Some(seen)));
+        let mut begun = 1;
+        loop {
+            tokio::select! {
+                done = attempts.next() => match done {
+                    Some(Ok(Some(version))) => return Ok(version),
+                    // Somebody was faster: read and try again.
+                    Some(Ok(None)) if begun < ROLLBACK_ATTEMPTS => {
+                        begun += 1;
+                        tokio::time::sleep(ROLLBACK_PAUSE).await;
+                        attempts.push(self.try_back(&name, managed, None));
+                    }
+                    Some(Ok(None)) | None => {
+                        return Err(format!("cannot write VirtualService {}: others keep changing it", name.1));
+                    }
+                    Some(Err(error)) => {
+                        if attempts.is_empty() {
+                            return Err(error);
+                        }
+                    }
+                },
+                () = tokio::time::sleep(ROLLBACK_HEDGE), if attempts.len() < MOST_HEDGES => {
+                    attempts.push(self.try_back(&name, managed, None));
+                }
             }
         }
-        Err(format!("cannot write VirtualService {}: {last}", name.1))
+    }
+
+    /// `None`: the object is not as it was seen.
+    async fn try_back(
+        &self,
+        name: &Name,
+        managed: &Managed,
+        seen: Option<Arc<Value>>,
+    ) -> Result<Option<u64>, String> {
+        let api = calls::virtual_services(&self.client, Some(&name.0));
+        let newest = match seen {
+            Some(seen) => seen,
+            None => self.read_again(&api, name).await?,
+        };
+        let patch = routes::rollback_patch(&newest, managed).map_err(|error| error.to_string())?;
+        if patch.0.is_empty() {
+            return Ok(version_of(&newest));
+        }
+        match call(api.patch(&name.1, &params(), &Patch::Json::<()>(patch))).await {
+            Ok(object) => Ok(Some(self.keep_virtual_service(name, object))),
+            Err(error) if error.is_conflict() || is_invalid(&error) => Ok(None),
+            Err(error) => Err(self.cannot_write(name, &error)),
+        }
     }
 
     /// Any other change, against the version that it was made for.
@@ -329,30 +379,45 @@ impl Hand {
 
 impl Apply for Hand {
     fn record(&self, record: &ReleaseRecord) -> Result<(), ApplyError> {
-        self.write(&record.service, |sight| async move {
+        self.write(&record.service, &self.shared.savers, |sight| async move {
             self.write_record(&record.service, &sight, record).await
         })
     }
 
     fn save(&self, service: &str, state: &State) -> Result<(), ApplyError> {
-        self.write(service, |sight| async move { self.save_state(service, &sight, state).await })
+        self.write(service, &self.shared.savers, |sight| async move {
+            self.save_state(service, &sight, state).await
+        })
     }
 
     fn route(&self, service: &str, route: &Route) -> Result<(), ApplyError> {
-        self.write(service, |sight| async move { self.write_route(service, &sight, route).await })
+        self.write(service, &self.shared.routers, |sight| async move {
+            self.write_route(service, &sight, route).await
+        })
     }
 
     fn checkpoint(&self, service: &str, bytes: &[u8]) -> Result<(), ApplyError> {
-        self.write(service, |sight| async move { self.write_checkpoint(service, &sight, bytes).await })
+        self.write(service, &self.shared.savers, |sight| async move {
+            self.write_checkpoint(service, &sight, bytes).await
+        })
     }
 
     fn may_restart(&self, _: &str, _: Option<Color>) {}
+
+    /// A plugin is the smallest part whose VMs can be built anew.
+    fn revive(&self, proxies: &[String]) -> Result<(), ApplyError> {
+        let namespaces: BTreeSet<&str> = proxies.iter().filter_map(|proxy| namespace_of(proxy)).collect();
+        for namespace in namespaces {
+            let asked = Revive { namespace: namespace.to_owned() };
+            self.revive.blocking_send(asked).map_err(|error| ApplyError(error.to_string()))?;
+        }
+        Ok(())
+    }
 
     fn moved(&self, service: &str, moves: &[(Move, String)]) {
         for (step, line) in moves {
             tracing::info!(blue_green = service, release = step.release, phase = step.to.as_str(), "{line}");
         }
-        tell::events(&self.client, &self.shared, service, moves);
     }
 
     fn listens(&self) -> bool {
@@ -360,8 +425,9 @@ impl Apply for Hand {
     }
 
     fn tell(&self, view: ServiceView) {
-        self.shared.views.put(&view.name.clone(), view);
-        self.shared.to_tell.notify_one();
+        let key = view.name.clone();
+        self.shared.views.put(&key, view);
+        self.shared.touch(&key);
     }
 }
 
@@ -378,19 +444,26 @@ impl Beside for Hand {
                 .await
                 .map_err(|error| error.told("cannot write the status", &name.0))?;
         }
-        if document.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER) {
-            return Ok(());
+        let mut metadata = document.metadata.clone();
+        for _ in 0..ATTEMPTS {
+            let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
+            if finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+                return Ok(());
+            }
+            finalizers.push(FINALIZER.to_owned());
+            let version = metadata.resource_version.clone();
+            let change = json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
+            match call(api.patch(&name.1, &params(), &Patch::Merge(change))).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error.told(&format!("cannot write BlueGreen {}", name.1), &name.0)),
+            }
+            metadata = match call(api.get(&name.1)).await {
+                Ok(object) => object.metadata,
+                Err(error) => return Err(error.told(&format!("cannot read BlueGreen {}", name.1), &name.0)),
+            };
         }
-        let mut finalizers = document.metadata.finalizers.clone().unwrap_or_default();
-        finalizers.push(FINALIZER.to_owned());
-        let change = json!({"metadata": {
-            "finalizers": finalizers,
-            "resourceVersion": document.metadata.resource_version.clone().filter(|_| !open),
-        }});
-        call(api.patch(&name.1, &params(), &Patch::Merge(change)))
-            .await
-            .map(drop)
-            .map_err(|error| error.told(&format!("cannot write BlueGreen {}", name.1), &name.0))
+        Err(format!("cannot write BlueGreen {}: others keep changing it", name.1))
     }
 
     fn farewell(&self, name: Name, document: Arc<Document>) {
@@ -398,6 +471,7 @@ impl Beside for Hand {
             client: self.client.clone(),
             shared: self.shared.clone(),
             tenure: self.tenure.clone(),
+            revive: self.revive.clone(),
             runtime: self.runtime.clone(),
         };
         self.runtime.spawn(async move { hand.say_farewell(name, &document).await });
@@ -408,8 +482,8 @@ impl Hand {
     /// Traffic stays on the live color, what is ours goes; then the object may go.
     async fn say_farewell(&self, name: Name, document: &Document) {
         let service = key(&name);
-        let writer = self.shared.writer(&service);
-        let _one = writer.lock().await;
+        let (routes, states) = (self.shared.routers.of(&service), self.shared.savers.of(&service));
+        let _both = (routes.lock().await, states.lock().await);
         let by = tokio::time::Instant::now() + FAREWELL;
         loop {
             let done = match self.tenure.may_write() {
@@ -513,10 +587,15 @@ impl Hand {
 }
 
 /// The fields of a status as a patch that fails if another controller wrote in between.
-fn status_patch(status: &Value, fields: &serde_json::Map<String, Value>, term: u64) -> json_patch::Patch {
+fn status_patch(known: &Status, fields: &serde_json::Map<String, Value>, term: u64) -> json_patch::Patch {
     let mut operations = Vec::new();
+    let status = &known.value;
     match status.as_object() {
-        None => operations.push(json!({"op": "add", "path": "/status", "value": {}})),
+        // A first status must not replace one that was made meanwhile.
+        None => operations.extend([
+            json!({"op": "test", "path": "/metadata/resourceVersion", "value": known.version.to_string()}),
+            json!({"op": "add", "path": "/status", "value": {}}),
+        ]),
         Some(known) => {
             if let Some(old) = known.get("term") {
                 operations.push(json!({"op": "test", "path": "/status/term", "value": old}));
@@ -549,6 +628,11 @@ async fn patch_rule(api: &Api<DynamicObject>, rule: &Value) -> Result<DynamicObj
     call(api.patch(&rule_name(rule).1, &params(), &Patch::Merge(change))).await
 }
 
+/// The namespace in an Envoy's node id as Istio makes it: `type~address~pod.namespace~domain`.
+fn namespace_of(proxy: &str) -> Option<&str> {
+    proxy.split('~').nth(2)?.rsplit_once('.').map(|(_, namespace)| namespace)
+}
+
 fn rule_name(rule: &Value) -> Name {
     let text = |path: &str| rule.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
     (text("/metadata/namespace"), text("/metadata/name"))
@@ -574,4 +658,47 @@ fn params() -> PatchParams {
 
 fn post() -> PostParams {
     PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patch(status: Value, fields: Value) -> Vec<Value> {
+        let known = Status { version: 41, value: Arc::new(status) };
+        let Value::Object(fields) = fields else { panic!("no object") };
+        let patch = status_patch(&known, &fields, 9);
+        serde_json::to_value(patch).unwrap().as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn a_status_is_written_only_over_the_term_that_was_read() {
+        let patch = patch(json!({"term": 7, "phase": "Idle"}), json!({"phase": "Preparing"}));
+        assert_eq!(patch[0], json!({"op": "test", "path": "/status/term", "value": 7}));
+        assert_eq!(patch[1], json!({"op": "add", "path": "/status/term", "value": 9}));
+        assert_eq!(patch[2], json!({"op": "add", "path": "/status/phase", "value": "Preparing"}));
+    }
+
+    #[test]
+    fn a_first_status_does_not_replace_one_that_was_made_meanwhile() {
+        let patch = patch(Value::Null, json!({"phase": "Idle"}));
+        assert_eq!(patch[0], json!({"op": "test", "path": "/metadata/resourceVersion", "value": "41"}));
+    }
+
+    #[test]
+    fn fields_that_say_the_same_are_left_alone_and_empty_ones_go() {
+        let patch = patch(
+            json!({"term": 9, "phase": "Idle", "share": "5%"}),
+            json!({"phase": "Idle", "share": null}),
+        );
+        assert_eq!(patch.last().unwrap(), &json!({"op": "remove", "path": "/status/share"}));
+        assert_eq!(patch.len(), 3);
+    }
+
+    #[test]
+    fn an_envoys_namespace_stands_in_its_node_id() {
+        assert_eq!(namespace_of("router~10.77.0.1~gw.shop~shop.svc.cluster.local"), Some("shop"));
+        assert_eq!(namespace_of("sidecar~10.0.0.1~a-b.c-d.team.mesh~x"), Some("mesh"));
+        assert_eq!(namespace_of("envoy"), None);
+    }
 }

@@ -5,8 +5,8 @@ use kube::{Api, Client};
 use std::future::Future;
 use std::time::Duration;
 
-/// Longest that one call may take. A rollback waits for the call before it, so this bounds that wait.
-const CALL: Duration = Duration::from_secs(4);
+/// Longest that one call may take: a server under load still answers within it.
+const CALL: Duration = Duration::from_secs(10);
 
 /// Why a call had no result.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use super::backoff::Soon;
 use super::calls;
 use super::cluster::{self, Cluster, Document, Name, Told};
 use super::memory;
-use super::shared::{Shared, Written};
+use super::shared::{Shared, Subject, Written};
 use super::sight::{self, Refusal, Sight, refusal};
 use crate::api::{BlueGreen, Order, Release};
 use crate::control::{Command, Request};
@@ -353,8 +353,10 @@ impl<B: Beside> Eyes<B> {
     /// Nothing is decided before everything was listed once; people are told what is missing.
     fn refuse_all(&mut self, missing: &[String]) {
         let Some(why) = missing.iter().find(|why| why.starts_with("cannot")) else { return };
-        let all: Vec<String> = self.cluster.blue_greens.all().map(|(name, _)| key(name)).collect();
-        for key in all {
+        let all: Vec<_> = self.cluster.blue_greens.all().map(|(name, of)| (key(name), of.clone())).collect();
+        for (key, document) in all {
+            self.note_subject(&key, &document);
+            self.shared.keep_status(&key, &document.metadata, &document.status);
             self.refuse(&key, refusal("CannotWatch", why.clone()));
         }
     }
@@ -363,7 +365,7 @@ impl<B: Beside> Eyes<B> {
         let before = self.shared.refusals.put(key, refusal.clone());
         if before.as_ref() != Some(&refusal) {
             tracing::warn!(blue_green = key, reason = refusal.reason, "{}", refusal.text);
-            self.shared.to_tell.notify_one();
+            self.shared.touch(key);
         }
     }
 
@@ -381,7 +383,8 @@ impl<B: Beside> Eyes<B> {
                 continue;
             }
             self.leaving.remove(&key);
-            self.shared.statuses.put(&key, Arc::new(document.status.clone()));
+            self.note_subject(&key, &document);
+            self.shared.keep_status(&key, &document.metadata, &document.status);
             let known = self.known_revisions(&key, &document);
             match sight::look(&self.cluster, name, &document, &known) {
                 Ok(sight) => {
@@ -408,6 +411,17 @@ impl<B: Beside> Eyes<B> {
         again
     }
 
+    fn note_subject(&self, key: &str, document: &Document) {
+        let (generation, uid) = (document.metadata.generation, document.metadata.uid.clone());
+        let mut subjects = self.shared.subjects.lock();
+        let subject = subjects.entry(key.to_owned()).or_default();
+        if (subject.generation, &subject.uid) != (generation, &uid) {
+            *subject = Subject { generation, uid, told: None };
+            drop(subjects);
+            self.shared.touch(key);
+        }
+    }
+
     /// With what we wrote ourselves, where the watch has not told it yet.
     fn newest(&self, mut sight: Sight) -> Sight {
         let name = (sight.name.0.clone(), sight.virtual_service_name().to_owned());
@@ -424,8 +438,8 @@ impl<B: Beside> Eyes<B> {
     fn take_sight(&mut self, key: &str, sight: Arc<Sight>, document: &Arc<Document>) -> bool {
         if let Some(handed) = self.handed.get_mut(key) {
             // A write is under way: whether the routes are as written is known when it ended.
-            let writer = self.shared.writer(key);
-            let Ok(_idle) = writer.try_lock() else { return true };
+            let router = self.shared.routers.of(key);
+            let Ok(_idle) = router.try_lock() else { return true };
             let mark = sight.mark();
             let refused = match self.shared.written.get(key) {
                 Some(written) if mark != handed.mark => match look_for_drift(&sight, &written) {
@@ -458,7 +472,7 @@ impl<B: Beside> Eyes<B> {
 
     fn settle(&self, key: &str) {
         if self.shared.refusals.remove(key).is_some() {
-            self.shared.to_tell.notify_one();
+            self.shared.touch(key);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::home::Remembered;
 use crate::view::ServiceView;
 use hueshift_core::contract::ServiceId;
 use hueshift_core::release::{Route, State};
+use kube::api::ObjectMeta;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +32,7 @@ pub struct Shared {
     /// The state that was saved last.
     pub states: Table<State>,
     /// Statuses as they stand in the cluster.
-    pub statuses: Table<Arc<Value>>,
+    pub statuses: Table<Status>,
     /// Why a `BlueGreen` is not managed, or not as it should be.
     pub refusals: Table<Refusal>,
     /// The newest view of each service.
@@ -40,14 +41,38 @@ pub struct Shared {
     pub virtual_services: Own,
     /// Likewise, DestinationRules.
     pub destination_rules: Own,
-    /// Likewise, BlueGreens.
-    pub blue_greens: Own,
-    /// One write at a time per service.
-    pub writers: Table<Arc<tokio::sync::Mutex<()>>>,
-    /// Something changed that should be told in a status.
+    /// One write of routes at a time per service.
+    pub routers: Table<Arc<tokio::sync::Mutex<()>>>,
+    /// One write of state and records at a time, beside those of routes: a rollback does not wait for them.
+    pub savers: Table<Arc<tokio::sync::Mutex<()>>>,
+    /// What statuses are about.
+    pub subjects: Table<Subject>,
+    /// Services whose status may say something else now.
+    pub untold: Table<()>,
+    /// There are such.
     pub to_tell: Notify,
     /// The engine took a service.
     pub was_taken: Notify,
+}
+
+/// A status as it stands in the cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// Version of the object that has it.
+    pub version: u64,
+    /// Null: there is none yet.
+    pub value: Arc<Value>,
+}
+
+/// What the status of a `BlueGreen` is about.
+#[derive(Debug, Clone, Default)]
+pub struct Subject {
+    /// Generation of the document that was looked at.
+    pub generation: Option<i64>,
+    /// Its uid.
+    pub uid: Option<String>,
+    /// When its status was last told.
+    pub told: Option<tokio::time::Instant>,
 }
 
 /// One table.
@@ -97,6 +122,13 @@ impl<T> Table<T> {
     }
 }
 
+impl<T: Clone + Default> Table<T> {
+    /// An entry, made if it is not there.
+    pub fn of(&self, key: &str) -> T {
+        self.lock().entry(key.to_owned()).or_default().clone()
+    }
+}
+
 impl<T: Clone> Table<T> {
     /// A copy of an entry.
     pub fn get(&self, key: &str) -> Option<T> {
@@ -138,9 +170,26 @@ impl Own {
 // === impl Shared ===
 
 impl Shared {
-    /// The lock of a service's writer.
-    pub fn writer(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
-        self.writers.lock().entry(key.to_owned()).or_default().clone()
+    /// Keeps a status, if it is newer than the one that is known.
+    pub fn keep_status(&self, key: &str, object: &ObjectMeta, value: &Value) {
+        let version =
+            object.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0);
+        let mut statuses = self.statuses.lock();
+        if statuses.get(key).is_none_or(|known| known.version <= version) {
+            statuses.insert(key.to_owned(), Status { version, value: Arc::new(value.clone()) });
+        }
+    }
+
+    /// Its status may say something else now.
+    pub fn touch(&self, key: &str) {
+        self.untold.put(key, ());
+        self.to_tell.notify_one();
+    }
+
+    /// Likewise, all.
+    pub fn touch_all(&self) {
+        let keys: Vec<String> = self.subjects.lock().keys().cloned().collect();
+        keys.iter().for_each(|key| self.touch(key));
     }
 
     /// Forgets a service.
@@ -154,5 +203,6 @@ impl Shared {
         self.statuses.remove(key);
         self.refusals.remove(key);
         self.views.remove(key);
+        self.subjects.remove(key);
     }
 }

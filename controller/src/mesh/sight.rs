@@ -228,17 +228,6 @@ impl Sight {
         })
     }
 
-    /// The object, as Events name what they are about.
-    pub fn reference(&self) -> Value {
-        serde_json::json!({
-            "apiVersion": crate::api::API_VERSION,
-            "kind": crate::api::KIND,
-            "namespace": self.name.0,
-            "name": self.name.1,
-            "uid": self.document.metadata.uid,
-        })
-    }
-
     /// Name of the VirtualService.
     pub fn virtual_service_name(&self) -> &str {
         self.virtual_service.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()

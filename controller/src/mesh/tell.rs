@@ -1,21 +1,32 @@
-//! What people and programs read in the cluster: fields of the status, conditions, Events.
+//! What people and programs read in the cluster: the status of each `BlueGreen` and its Events.
+//!
+//! What it says is decided in `status`, purely; here it is written when it says something else than before, at most
+//! once in a while each, and never before what the engine writes.
 
 use super::apply::Hand;
 use super::cluster::Name;
-use super::observe::key;
+use super::plugins;
 use super::shared::Shared;
-use crate::view::{self, ServiceView};
-use hueshift_core::planner::Move;
-use hueshift_core::release::{Phase, State};
+use super::sight::Refusal;
+use super::status::{self, Facts, Kind, Note, Urgency};
+use crate::api::{BlueGreenStatus, StatusProblem};
+use hueshift_core::release::State;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
+use kube::{Api, Client};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// Shortest time between two statuses of one service.
-const PACE: Duration = Duration::from_secs(2);
+/// Between two looks while something waits to be told.
+const PACE: Duration = Duration::from_millis(500);
+/// Shortest time between two statuses that differ only in counts.
+const SELDOM: Duration = Duration::from_secs(10);
+/// Before a status that could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// The fields that go with a state, so that the two are never apart.
 pub fn of_state(state: &State, answer: Option<Value>) -> Map<String, Value> {
@@ -40,132 +51,140 @@ pub fn time(ms: u64) -> String {
     Timestamp::from_millisecond(ms).map(|time| time.to_string()).unwrap_or_default()
 }
 
-/// Writes statuses whenever they would say something else, for ever.
-pub async fn keep_told(hand: Arc<Hand>, shared: Arc<Shared>) {
-    let mut told: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+/// Writes statuses, for ever.
+pub async fn keep_told(
+    client: Client,
+    hand: Arc<Hand>,
+    shared: Arc<Shared>,
+    mut plugins: watch::Receiver<plugins::Told>,
+) {
+    let mut teller = Teller { client, hand, shared: shared.clone(), waiting: BTreeMap::new() };
     loop {
-        shared.to_tell.notified().await;
-        let keys: Vec<String> = {
-            let (views, refusals) = (shared.views.lock(), shared.refusals.lock());
-            views.keys().chain(refusals.keys()).cloned().collect()
+        let idle = teller.waiting.is_empty();
+        tokio::select! {
+            () = shared.to_tell.notified() => {}
+            Ok(()) = plugins.changed() => shared.touch_all(),
+            () = tokio::time::sleep(PACE), if !idle => {}
+        }
+        let now = Instant::now();
+        for key in std::mem::take(&mut *shared.untold.lock()).into_keys() {
+            teller.waiting.entry(key).or_insert(now);
+        }
+        let problems = plugins.borrow_and_update().problems.clone();
+        let due: Vec<String> =
+            teller.waiting.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
+        for key in due {
+            teller.tell(&key, &problems).await;
+        }
+        // What comes in quick succession is told together.
+        tokio::time::sleep(PACE / 5).await;
+    }
+}
+
+struct Teller {
+    client: Client,
+    hand: Arc<Hand>,
+    shared: Arc<Shared>,
+    /// What is not told yet, and when it may be.
+    waiting: BTreeMap<String, Instant>,
+}
+
+impl Teller {
+    async fn tell(&mut self, key: &str, plugins: &[plugins::Problem]) {
+        self.waiting.remove(key);
+        let Some((namespace, name)) = key.split_once('/') else { return };
+        let name: Name = (namespace.to_owned(), name.to_owned());
+        let Some(about) = self.shared.subjects.get(key) else { return };
+        // Nothing is locked: these fields are written by nobody else, and a rollback must not wait for them.
+        let view = self.shared.views.get(key);
+        let refusal = self.shared.refusals.get(key).map(problem);
+        let known = self.shared.statuses.get(key).unwrap_or_default();
+        let previous: BlueGreenStatus = serde_json::from_value((*known.value).clone()).unwrap_or_default();
+        let view = view.filter(|_| self.shared.taken.has(key));
+        if view.is_none() && refusal.is_none() {
+            // It is being read; there is nothing to say yet.
+            return;
+        }
+        let problems = of_plugins(plugins, namespace);
+        let facts = Facts {
+            generation: about.generation,
+            view: view.as_ref(),
+            refusal: refusal.as_ref(),
+            problems: &problems,
+            now_ms: crate::standalone::lookout::wall_ms(),
         };
-        for service in keys {
-            let view = shared.views.get(&service);
-            let refusal = shared.refusals.get(&service);
-            let fields = fields(view.as_ref(), refusal.as_ref(), shared.statuses.get(&service).as_deref());
-            if told.get(&service) == Some(&fields) {
-                continue;
+        let told = status::told(&facts, &previous);
+        let seldom = told.urgency == Urgency::Sometime && about.told.is_some_and(|at| at.elapsed() < SELDOM);
+        if told.urgency == Urgency::Never {
+            return;
+        }
+        if seldom {
+            self.waiting.insert(key.to_owned(), Instant::now() + PACE * 4);
+            return;
+        }
+        let written = match self.hand.may_write() {
+            Ok(()) => self.hand.patch_status(key, &name, status::fields(&told.status)).await,
+            Err(_) => {
+                self.waiting.insert(key.to_owned(), Instant::now() + AGAIN);
+                return;
             }
-            let Some((namespace, name)) = service.split_once('/') else { continue };
-            let name: Name = (namespace.to_owned(), name.to_owned());
-            let writer = shared.writer(&service);
-            let written = {
-                let _one = writer.lock().await;
-                match hand.may_write() {
-                    Ok(()) => {
-                        hand.patch_status(&service, &name, fields.clone()).await.map_err(|e| e.to_string())
-                    }
-                    Err(why) => Err(why),
+        };
+        match written {
+            Ok(()) => {
+                if let Some(about) = self.shared.subjects.lock().get_mut(key) {
+                    about.told = Some(Instant::now());
                 }
-            };
-            match written {
-                Ok(()) => {
-                    told.insert(service, fields);
+                for note in told.events {
+                    self.write_event(&name, about.uid.as_deref(), &note);
                 }
-                Err(error) => {
-                    tracing::debug!(blue_green = %key(&name), "its status is not told: {error}");
-                }
+            }
+            Err(error) if error.is_missing() => {}
+            Err(error) => {
+                tracing::warn!(blue_green = key, "its status cannot be written: {error}");
+                self.waiting.insert(key.to_owned(), Instant::now() + AGAIN);
             }
         }
-        tokio::time::sleep(PACE).await;
     }
-}
 
-fn fields(
-    view: Option<&ServiceView>,
-    refusal: Option<&super::sight::Refusal>,
-    status: Option<&Value>,
-) -> Map<String, Value> {
-    let mut fields = Map::new();
-    let mut problems = Vec::new();
-    if let Some(refusal) = refusal {
-        problems.push(json!({"reason": refusal.reason, "text": refusal.text}));
-    }
-    if let Some(view) = view {
-        problems.extend(view.problems.iter().map(|text| json!({"reason": "Attention", "text": text})));
-        let waiting: Vec<Value> = view
-            .waiting_on
-            .iter()
-            .map(|reason| json!({"reason": reason.reason, "text": reason.text}))
-            .collect();
-        fields.insert("waitingOn".to_owned(), if waiting.is_empty() { Value::Null } else { waiting.into() });
-        let verdict = match (&view.evidence, view.last()) {
-            (Some(evidence), _) if view.open() => serde_json::to_value(evidence.verdict).ok(),
-            (_, Some(last)) if !view.open() => serde_json::to_value(last.end).ok(),
-            _ => None,
-        };
-        fields.insert("verdict".to_owned(), verdict.unwrap_or(Value::Null));
-    }
-    let settled = refusal.is_none() && view.is_some_and(|view| view.phase == view::Phase::Idle);
-    let reason = match (refusal, view) {
-        (Some(refusal), _) => refusal.reason.clone(),
-        (None, Some(view)) => view.phase.as_str().to_owned(),
-        (None, None) => "Unknown".to_owned(),
-    };
-    let message = refusal.map_or(String::new(), |refusal| refusal.text.clone());
-    fields.insert("problems".to_owned(), if problems.is_empty() { Value::Null } else { problems.into() });
-    fields.insert("conditions".to_owned(), json!([condition(status, "Ready", settled, &reason, &message)]));
-    fields
-}
-
-fn condition(status: Option<&Value>, kind: &str, holds: bool, reason: &str, message: &str) -> Value {
-    let is =
-        |object: &Value, field: &str, value: &str| object.get(field).and_then(Value::as_str) == Some(value);
-    let wanted = if holds { "True" } else { "False" };
-    let old = status.and_then(|status| {
-        status.get("conditions")?.as_array()?.iter().find(|known| is(known, "type", kind))
-    });
-    let since =
-        old.filter(|old| is(old, "status", wanted)).and_then(|old| old.get("lastTransitionTime")?.as_str());
-    let now = || Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    json!({
-        "type": kind,
-        "status": wanted,
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": since.map_or_else(now, str::to_owned),
-    })
-}
-
-/// Events about transitions; losing one loses nothing else.
-pub fn events(client: &Client, shared: &Arc<Shared>, service: &str, moves: &[(Move, String)]) {
-    let Some(sight) = shared.sights.get(service) else { return };
-    for (step, line) in moves {
-        let bad = step.to == Phase::RollingBack;
+    /// Losing one loses nothing else, so nobody waits for it.
+    fn write_event(&self, name: &Name, uid: Option<&str>, note: &Note) {
         let event = json!({
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"generateName": format!("{}-", sight.name.1), "namespace": sight.name.0},
+            "metadata": {"generateName": format!("{}-", name.1), "namespace": name.0},
             "eventTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
-            "type": if bad { "Warning" } else { "Normal" },
-            "reason": step.to.as_str(),
+            "type": match note.kind { Kind::Normal => "Normal", Kind::Warning => "Warning" },
+            "reason": note.reason,
             "action": "Release",
-            "note": line,
-            "regarding": sight.reference(),
+            "note": note.note,
+            "regarding": {
+                "apiVersion": crate::api::API_VERSION,
+                "kind": crate::api::KIND,
+                "namespace": name.0,
+                "name": name.1,
+                "uid": uid,
+            },
             "reportingController": "hueshift.dev/controller",
             "reportingInstance": super::instance(),
         });
-        let client = client.clone();
-        let namespace = sight.name.0.clone();
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &name.0);
         tokio::spawn(async move {
-            let Ok(event) = serde_json::from_value::<k8s_openapi::api::events::v1::Event>(event) else {
-                return;
-            };
-            let api: kube::Api<k8s_openapi::api::events::v1::Event> =
-                kube::Api::namespaced(client, &namespace);
+            let Ok(event) = serde_json::from_value::<Event>(event) else { return };
             if let Err(error) = super::calls::call(api.create(&Default::default(), &event)).await {
                 tracing::debug!("an Event is lost: {error}");
             }
         });
     }
+}
+
+fn problem(refusal: Refusal) -> StatusProblem {
+    StatusProblem { reason: refusal.reason, text: refusal.text }
+}
+
+fn of_plugins(problems: &[plugins::Problem], namespace: &str) -> Vec<StatusProblem> {
+    let here =
+        problems.iter().filter(|problem| problem.namespace.as_deref().is_none_or(|of| of == namespace));
+    here.map(|problem| StatusProblem {
+        reason: problem.reason.as_str().to_owned(),
+        text: problem.text.clone(),
+    })
+    .collect()
 }

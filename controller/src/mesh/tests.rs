@@ -1,0 +1,368 @@
+//! From objects of a cluster to what the engine sees, without a cluster.
+
+use super::cluster::{self, Cluster, Document, Name, Told};
+use super::memory;
+use super::sight::{self, Refusal, Sight};
+use crate::api::{BlueGreen, Release, ReleaseFacts, ReleaseStatus};
+use hueshift_core::color::{Color, PerColor};
+use hueshift_core::contract::ServiceId;
+use hueshift_core::release::{Phase, Route, State};
+use hueshift_core::route_plan::{Pins, RoutePlan};
+use hueshift_core::share::Bps;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const UID: &str = "61a1dce0-b2c6-4603-849f-221eb0f9723c";
+
+fn name(name: &str) -> Name {
+    ("shop".to_owned(), name.to_owned())
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn blue_green(name: &str, created: &str, spec: Value) -> Arc<Document> {
+    let object = json!({
+        "apiVersion": "hueshift.dev/v1alpha1", "kind": "BlueGreen",
+        "metadata": {"name": name, "namespace": "shop", "uid": UID, "creationTimestamp": created},
+        "spec": spec,
+    });
+    cluster::document(read::<DynamicObject>(object))
+}
+
+fn pricing() -> Value {
+    json!({
+        "service": "pricing",
+        "colors": {
+            "blue": {"workload": {"name": "pricing-blue"}},
+            "green": {"workload": {"name": "pricing-green"}},
+        },
+    })
+}
+
+/// A namespace as a user leaves it before the first release: both colors run, one pod each.
+struct Shop(Cluster);
+
+impl Shop {
+    fn new() -> Shop {
+        let mut shop = Shop(Cluster::default());
+        let cluster = &mut shop.0;
+        cluster.namespaces.take(Told::Put((String::new(), "shop".to_owned()), true));
+        cluster.services.take(Told::Put(name("pricing"), ()));
+        shop.routes(json!([{"name": "primary", "route": [{"destination": {"host": "pricing"}}]}]));
+        for color in ["blue", "green"] {
+            shop.deployment(color, 1, 1);
+            shop.replica_set(color, 1, &format!("{color}-1"));
+            shop.pod(&format!("{color}-a"), color, &format!("{color}-1"));
+        }
+        shop.ready(&["blue-a", "green-a"]);
+        let document = blue_green("pricing", "2026-01-01T00:00:00Z", pricing());
+        shop.0.blue_greens.take(Told::Put(name("pricing"), document));
+        shop
+    }
+
+    fn routes(&mut self, http: Value) {
+        let object = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": "pricing", "namespace": "shop", "resourceVersion": "7"},
+            "spec": {"hosts": ["pricing.example"], "http": http},
+        });
+        self.0.virtual_services.take(Told::Put(name("pricing"), cluster::whole(read(object))));
+    }
+
+    fn deployment(&mut self, color: &str, generation: i64, observed: i64) {
+        let object: Deployment = read(json!({
+            "metadata": {"name": format!("pricing-{color}"), "namespace": "shop", "uid": color, "generation": generation},
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": {"app": "pricing", "color": color}},
+                "template": {},
+            },
+            "status": {"observedGeneration": observed},
+        }));
+        let facts = cluster::deployment(&object);
+        self.0.deployments.take(Told::Put(name(&format!("pricing-{color}")), facts));
+    }
+
+    fn replica_set(&mut self, color: &str, revision: u32, hash: &str) {
+        let object = read(json!({
+            "metadata": {
+                "name": format!("pricing-{hash}"), "namespace": "shop",
+                "labels": {"pod-template-hash": hash},
+                "annotations": {"deployment.kubernetes.io/revision": revision.to_string()},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "x", "uid": color, "controller": true}],
+            },
+        }));
+        let facts = cluster::replica_set(&object).unwrap();
+        self.0.replica_sets.take(Told::Put(name(&format!("pricing-{hash}")), facts));
+    }
+
+    fn pod(&mut self, pod: &str, color: &str, hash: &str) {
+        let object = read(json!({"metadata": {
+            "name": pod, "namespace": "shop",
+            "labels": {"app": "pricing", "color": color, "pod-template-hash": hash},
+        }}));
+        self.0.pods.take(Told::Put(name(pod), cluster::pod(object)));
+    }
+
+    fn ready(&mut self, pods: &[&str]) {
+        let endpoint = |pod: &&str| {
+            json!({
+                "addresses": ["10.0.0.1"], "conditions": {"ready": true},
+                "targetRef": {"kind": "Pod", "name": pod, "namespace": "shop"},
+            })
+        };
+        let object: EndpointSlice = read(json!({
+            "metadata": {"name": "pricing-x", "namespace": "shop", "labels": {"kubernetes.io/service-name": "pricing"}},
+            "addressType": "IPv4",
+            "endpoints": pods.iter().map(endpoint).collect::<Vec<_>>(),
+        }));
+        self.0.slices.take(Told::Put(name("pricing-x"), cluster::slice(&object).unwrap()));
+    }
+
+    fn document(&self) -> Arc<Document> {
+        self.0.blue_greens.get("shop", "pricing").unwrap().clone()
+    }
+
+    fn look(&self) -> Result<Sight, Refusal> {
+        sight::look(&self.0, &name("pricing"), &self.document(), &PerColor::default())
+    }
+
+    fn revisions(&self) -> (String, String) {
+        let colors = self.look().unwrap().document.spec.colors.clone();
+        (colors.blue.revision, colors.green.revision)
+    }
+}
+
+fn state(phase: Phase) -> State {
+    let revisions = PerColor { blue: "blue-1".to_owned(), green: "green-1".to_owned() };
+    let id = sight::service_id(&blue_green("pricing", "2026-01-01T00:00:00Z", pricing()));
+    let mut state = State::new(id, Color::Blue, revisions, 0);
+    state.release = 3;
+    state.epoch = 9;
+    state.phase = phase;
+    state.steps = vec![Bps::new(500).unwrap()];
+    state
+}
+
+fn with_status(status: Value) -> Document {
+    Document { status, ..(*blue_green("pricing", "2026-01-01T00:00:00Z", pricing())).clone() }
+}
+
+#[test]
+fn a_services_number_is_the_first_half_of_its_uid() {
+    assert_eq!(Shop::new().look().unwrap().id.to_string(), "61a1dce0b2c64603");
+}
+
+#[test]
+fn the_revision_is_the_hash_of_the_newest_replica_set() {
+    let mut shop = Shop::new();
+    assert_eq!(shop.revisions(), ("blue-1".to_owned(), "green-1".to_owned()));
+    shop.replica_set("green", 2, "green-2");
+    assert_eq!(shop.revisions().1, "green-2");
+    // `kubectl rollout undo` gives an old set a new number.
+    shop.replica_set("green", 3, "green-1");
+    assert_eq!(shop.revisions().1, "green-1");
+}
+
+#[test]
+fn a_word_of_the_owner_comes_before_the_hash() {
+    let mut shop = Shop::new();
+    let mut spec = pricing();
+    spec["colors"]["green"]["revision"] = json!("v7");
+    shop.0.blue_greens.take(Told::Put(name("pricing"), blue_green("pricing", "2026-01-01T00:00:00Z", spec)));
+    assert_eq!(shop.revisions().1, "v7");
+}
+
+#[test]
+fn a_workload_that_is_away_for_a_moment_is_no_new_revision() {
+    let mut shop = Shop::new();
+    let mut spec = pricing();
+    spec["colors"]["green"]["labels"] = json!({"app": "pricing", "color": "green"});
+    let document = blue_green("pricing", "2026-01-01T00:00:00Z", spec);
+    shop.0.blue_greens.take(Told::Put(name("pricing"), document.clone()));
+    shop.0.deployments.take(Told::Gone(name("pricing-green")));
+    let known = PerColor { blue: String::new(), green: "green-1".to_owned() };
+    let sight = sight::look(&shop.0, &name("pricing"), &document, &known).unwrap();
+    assert_eq!(sight.document.spec.colors.green.revision, "green-1");
+}
+
+#[test]
+fn a_color_accepts_when_all_wished_pods_of_its_newest_revision_are_ready() {
+    let mut shop = Shop::new();
+    let accepts = |shop: &Shop| shop.look().unwrap().endpoints.green.accepts();
+    assert!(accepts(&shop));
+    shop.ready(&["blue-a"]);
+    assert!(!accepts(&shop), "no pod is ready");
+    // A new revision begins: the old pod still answers.
+    shop.replica_set("green", 2, "green-2");
+    shop.pod("green-b", "green", "green-2");
+    shop.ready(&["blue-a", "green-a"]);
+    assert!(!accepts(&shop), "only the old revision is ready");
+    shop.ready(&["blue-a", "green-a", "green-b"]);
+    assert!(!accepts(&shop), "an old pod would answer too");
+    shop.ready(&["blue-a", "green-b"]);
+    assert!(accepts(&shop));
+    // The Deployment was changed, and its controller has not seen it yet.
+    shop.deployment("green", 3, 2);
+    assert!(!accepts(&shop));
+}
+
+#[test]
+fn what_stands_in_the_way_has_a_reason_and_a_remedy() {
+    let told = |shop: Shop, reason: &str| {
+        let refusal = shop.look().unwrap_err();
+        assert_eq!(refusal.reason, reason);
+        assert!(refusal.text.contains(':') || refusal.text.contains(';'), "no remedy: {}", refusal.text);
+    };
+    let mut shop = Shop::new();
+    shop.0.namespaces.take(Told::Put((String::new(), "shop".to_owned()), false));
+    told(shop, sight::NOT_ENABLED);
+    let mut shop = Shop::new();
+    shop.0.services.take(Told::Gone(name("pricing")));
+    told(shop, "ServiceNotFound");
+    let mut shop = Shop::new();
+    shop.0.virtual_services.take(Told::Gone(name("pricing")));
+    told(shop, "VirtualServiceNotFound");
+    let mut shop = Shop::new();
+    shop.0.deployments.take(Told::Gone(name("pricing-green")));
+    told(shop, "WorkloadNotFound");
+    let mut shop = Shop::new();
+    let mut spec = pricing();
+    spec["colors"]["green"]["workload"] =
+        json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "x"});
+    shop.0.blue_greens.take(Told::Put(name("pricing"), blue_green("pricing", "2026-01-01T00:00:00Z", spec)));
+    told(shop, "UnknownWorkload");
+}
+
+#[test]
+fn of_two_that_want_the_same_service_the_older_one_has_it() {
+    let mut shop = Shop::new();
+    let older = blue_green("zebra", "2025-01-01T00:00:00Z", pricing());
+    shop.0.blue_greens.take(Told::Put(name("zebra"), older));
+    let refusal = shop.look().unwrap_err();
+    assert_eq!(refusal.reason, "ClaimedByAnother");
+    assert!(refusal.text.contains("zebra"), "{}", refusal.text);
+    let younger = blue_green("zebra", "2027-01-01T00:00:00Z", pricing());
+    shop.0.blue_greens.take(Told::Put(name("zebra"), younger));
+    shop.look().unwrap();
+}
+
+#[test]
+fn an_object_that_cannot_be_read_is_refused_and_the_others_are_seen() {
+    let mut shop = Shop::new();
+    let broken = blue_green("broken", "2025-01-01T00:00:00Z", json!({"service": 7}));
+    shop.0.blue_greens.take(Told::Put(name("broken"), broken.clone()));
+    shop.look().unwrap();
+    assert_eq!(sight::readable(&broken).map(BlueGreen::name).unwrap_err().reason, "Unreadable");
+}
+
+#[test]
+fn what_a_new_list_does_not_name_is_gone() {
+    let mut store = cluster::Store::default();
+    store.take(Told::Put(name("one"), 1));
+    store.take(Told::Put(name("two"), 2));
+    store.take(Told::Begin);
+    store.take(Told::Fill(name("two"), 3));
+    assert_eq!(store.get("shop", "one"), Some(&1), "a list that is not complete changes nothing");
+    let touched = store.take(Told::End);
+    assert_eq!((store.get("shop", "one"), store.get("shop", "two")), (None, Some(&3)));
+    assert_eq!(touched.len(), 2);
+}
+
+#[test]
+fn a_new_service_starts_with_what_its_routes_name_or_with_a_color_that_answers() {
+    let mut shop = Shop::new();
+    let first = |shop: &Shop| memory::remembered(&shop.look().unwrap(), &shop.document(), &[]);
+    assert_eq!(first(&shop).unwrap().route, Some((Route { stable: Color::Blue, plan: None }, false)));
+    shop.ready(&["green-a"]);
+    assert_eq!(first(&shop).unwrap().route, Some((Route { stable: Color::Green, plan: None }, false)));
+    shop.ready(&[]);
+    assert_eq!(first(&shop).unwrap_err().reason, "NoReadyEndpoints");
+    // The user has steered it already.
+    shop.routes(
+        json!([{"name": "primary", "route": [{"destination": {"host": "pricing", "subset": "green"}}]}]),
+    );
+    assert_eq!(first(&shop).unwrap().route, Some((Route { stable: Color::Green, plan: None }, false)));
+}
+
+#[test]
+fn a_state_that_does_not_read_back_counts_as_lost_and_is_told() {
+    let shop = Shop::new();
+    let sight = shop.look().unwrap();
+    let remembered =
+        memory::remembered(&sight, &with_status(json!({"state": {"phase": "dancing"}})), &[]).unwrap();
+    assert!(remembered.state.is_none());
+    assert!(remembered.problems[0].contains("counts as lost"), "{:?}", remembered.problems);
+}
+
+#[test]
+fn a_state_of_another_object_is_not_ours() {
+    let sight = Shop::new().look().unwrap();
+    let mut other = state(Phase::Soaking);
+    other.id = ServiceId::from_bytes([1; 8]);
+    let remembered = memory::remembered(&sight, &with_status(json!({"state": other})), &[]).unwrap();
+    assert!(remembered.state.is_none());
+}
+
+#[test]
+fn a_plan_without_its_state_is_remembered_as_it_stands() {
+    let mut shop = Shop::new();
+    let id = shop.look().unwrap().id;
+    let plan = RoutePlan {
+        id,
+        release: 4,
+        epoch: 12,
+        stable: Color::Green,
+        limit: Bps::new(2_500).unwrap(),
+        pins: Pins::Move,
+        key_version: 1,
+        keys: Vec::new(),
+    };
+    shop.routes(json!([{
+        "name": "primary",
+        "match": [{"name": plan.encode()}],
+        "route": [{"destination": {"host": "pricing", "subset": "green"}}],
+    }]));
+    let remembered = memory::remembered(&shop.look().unwrap(), &shop.document(), &[]).unwrap();
+    let (route, exact) = remembered.route.unwrap();
+    assert!(!exact);
+    assert_eq!(route, Route { stable: Color::Green, plan: Some(plan) });
+}
+
+#[test]
+fn the_checkpoint_is_that_of_the_open_release() {
+    let sight = Shop::new().look().unwrap();
+    let release = |number| {
+        let facts = ReleaseFacts {
+            blue_green: "pricing".to_owned(),
+            number,
+            candidate: Color::Green,
+            revision: "green-1".to_owned(),
+            stable_revision: "blue-1".to_owned(),
+        };
+        let mut release = Release::new(&Release::name_of("pricing", number), facts);
+        release.status =
+            Some(ReleaseStatus { checkpoint: Some(number.to_string()), ..ReleaseStatus::default() });
+        release
+    };
+    let releases = [release(2), release(3)];
+    let of = |phase| {
+        let document = with_status(json!({"state": state(phase)}));
+        memory::remembered(&sight, &document, &releases).unwrap().checkpoint
+    };
+    assert_eq!(of(Phase::Progressing { step: 0 }), Some(b"3".to_vec()));
+    assert_eq!(of(Phase::Idle), None);
+}
+
+#[test]
+fn a_route_that_cannot_be_expressed_is_refused() {
+    let mut shop = Shop::new();
+    shop.routes(json!([{"name": "primary", "route": [{"destination": {"host": "elsewhere"}}]}]));
+    let sight = shop.look().unwrap();
+    assert!(memory::remembered(&sight, &shop.document(), &[]).is_err());
+}
