@@ -5,7 +5,7 @@
 //! trips are at least e^h, which "five errors in a row" cannot promise and is slower at a half-broken candidate.
 //! **Only if stable is well**, or a shared dependency would take a healthy candidate off. Stable's own score must be below
 //! h/2, and the two colors must differ by more than chance since the candidate's score last left zero: the
-//! likelihood of two error rates over that of one ([`DIFFERENCE`]). The scores alone do not suffice: they are noisy, and
+//! likelihood of two error rates over that of one (`DIFFERENCE`). The scores alone do not suffice: they are noisy, and
 //! at a high share stable has few requests, so that the candidate's reaches h first in many shared faults
 //! (`core/tests/fuse.rs` measures it). Both conditions only keep it from tripping, so the guarantee above stays. While
 //! stable gets requests its next outcomes are waited for; a color that was never seen, or not for long, cannot vouch.
