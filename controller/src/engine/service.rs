@@ -582,7 +582,9 @@ impl Repairs {
 
     fn problem(&self) -> Option<String> {
         let by = self.by.as_deref().unwrap_or("somebody");
-        self.pending.then(|| {
+        // One change that is repaired at once is no struggle.
+        let held_off = self.pending && self.paused_until_ms > 0 && self.done_ms.is_empty();
+        held_off.then(|| {
             format!(
                 "{by} changes the managed route again and again; it is repaired {MAX_REPAIRS} times a minute at most: \
                  let {by} ignore the managed routes"
