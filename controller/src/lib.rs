@@ -9,6 +9,7 @@ pub mod engine;
 pub mod home;
 pub mod ingest;
 pub mod mesh;
+pub mod policy;
 pub mod ramp;
 pub mod random;
 pub mod rivals;

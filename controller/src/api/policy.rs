@@ -43,7 +43,7 @@ pub struct PolicySpec {
     #[serde(default, with = "human_duration::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub min_soak: Option<Duration>,
-    /// The only way in which steps may advance.
+    /// `certified`: steps may not advance in another way. `unsuspicious` asks nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::advance")]
     pub advance: Option<Advance>,
