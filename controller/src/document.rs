@@ -83,8 +83,22 @@ pub enum Homes {
     Any,
 }
 
+/// What a file holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Held {
+    /// Its `BlueGreen` documents, at least one.
+    pub documents: Vec<BlueGreen>,
+    /// Documents of other kinds, which are not looked at: `Service price`.
+    pub others: Vec<String>,
+}
+
 /// All documents of a file, at least one.
 pub fn read(path: &Path, homes: Homes) -> Result<Vec<BlueGreen>, DocumentError> {
+    read_all(path, homes).map(|held| held.documents)
+}
+
+/// All that a file holds. Documents of other kinds are an error where only one machine is meant.
+pub fn read_all(path: &Path, homes: Homes) -> Result<Held, DocumentError> {
     let file = path.display().to_string();
     let unreadable = |source| DocumentError::Unreadable { file: file.clone(), source };
     let mut open = std::fs::File::open(path).map_err(unreadable)?;
@@ -96,7 +110,7 @@ pub fn read(path: &Path, homes: Homes) -> Result<Vec<BlueGreen>, DocumentError> 
     let mut bytes = Vec::new();
     // One byte more than allowed is enough to know that it is too large, even where it never ends.
     open.by_ref().take(tree::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    parse(&file, &bytes, writers, homes)
+    parse_all(&file, &bytes, writers, homes)
 }
 
 /// All documents of a text, at least one; `file` is its name in errors.
@@ -106,6 +120,10 @@ pub fn parse(
     writers: Writers,
     homes: Homes,
 ) -> Result<Vec<BlueGreen>, DocumentError> {
+    parse_all(file, bytes, writers, homes).map(|held| held.documents)
+}
+
+fn parse_all(file: &str, bytes: &[u8], writers: Writers, homes: Homes) -> Result<Held, DocumentError> {
     documents(bytes, writers, homes).map_err(|mut problems| {
         problems.sort_by_key(|problem| (problem.at.line, problem.at.column));
         DocumentError::Wrong { file: file.to_owned(), problems }
@@ -118,7 +136,7 @@ pub fn write(documents: &[BlueGreen]) -> Result<String, serde_saphyr::ser_error:
     Ok(texts?.join("---\n"))
 }
 
-fn documents(bytes: &[u8], writers: Writers, homes: Homes) -> Result<Vec<BlueGreen>, Vec<Problem>> {
+fn documents(bytes: &[u8], writers: Writers, homes: Homes) -> Result<Held, Vec<Problem>> {
     let text = text(bytes).map_err(|problem| vec![problem])?;
     let trees = tree::parse(text).map_err(|problem| vec![problem])?;
     if trees.is_empty() {
@@ -129,7 +147,14 @@ fn documents(bytes: &[u8], writers: Writers, homes: Homes) -> Result<Vec<BlueGre
     }
     let mut problems = Vec::new();
     let mut whole_documents = Vec::new();
+    let mut others = Vec::new();
     for root in &trees {
+        if homes == Homes::Any
+            && let Some(other) = schema::other(root)
+        {
+            others.push(other);
+            continue;
+        }
         let Some(document) = schema::blue_green(root, &mut problems) else { continue };
         let mut notes = checks::errors(&document);
         if homes == Homes::Standalone && document.spec.service.is_some() {
@@ -151,7 +176,10 @@ fn documents(bytes: &[u8], writers: Writers, homes: Homes) -> Result<Vec<BlueGre
             problems.push(placed(note, root));
         }
     }
-    if problems.is_empty() { Ok(documents) } else { Err(problems) }
+    if problems.is_empty() && documents.is_empty() {
+        problems.push(whole("the file holds no BlueGreen", "name the file that does"));
+    }
+    if problems.is_empty() { Ok(Held { documents, others }) } else { Err(problems) }
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Problem> {

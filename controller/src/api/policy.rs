@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Bounds; an absent one asks nothing. Of several policies the most restrictive bound holds.
+/// Bounds; an absent one asks nothing. Of several policies the most restrictive bound holds. This version of the
+/// controller does not apply them yet.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, CustomResource, JsonSchema)]
 #[kube(
     group = "hueshift.dev",

@@ -8,7 +8,7 @@ use super::figures::{count, rate, span};
 use super::screen::{Ink, Screen, columns};
 use super::{At, Done, Failure, say};
 use crate::api::{Advance, BlueGreen};
-use crate::document::{Homes, advice, read};
+use crate::document::{Homes, advice, read_all};
 use crate::ramp::{StepForecast, Traffic, forecast};
 use crate::text::visible;
 use crate::view::{ServiceView, percent};
@@ -34,7 +34,7 @@ pub(super) struct LintArgs {
 }
 
 pub(super) async fn run(args: LintArgs) -> Done {
-    let documents = read(&args.file, Homes::Any).map_err(|error| Failure::document(&error))?;
+    let held = read_all(&args.file, Homes::Any).map_err(|error| Failure::document(&error))?;
     let screen = Screen::of_stdout();
     // Nobody needs to answer: a document can be checked before anything runs.
     let seen = match Asked::of(&args.at, None).await {
@@ -42,7 +42,11 @@ pub(super) async fn run(args: LintArgs) -> Done {
         Err(_) => Vec::new(),
     };
     let mut out = format!("{}: valid\n", visible(&args.file.display().to_string()));
-    for document in &documents {
+    if !held.others.is_empty() {
+        let others = format!("{}: not looked at, lint reads BlueGreens", held.others.join(", "));
+        out += &screen.paragraph("  note  ", &visible(&others));
+    }
+    for document in &held.documents {
         out += &render(document, traffic(&args, document, &seen), &screen);
     }
     say(screen.cut(&out))
@@ -66,6 +70,9 @@ fn render(document: &BlueGreen, traffic: Option<Traffic>, screen: &Screen) -> St
     let mut out = format!("\n{}\n", screen.ink(Ink::Bold, visible(&document.key())));
     for note in advice(document) {
         out += &screen.paragraph("  note  ", &format!("{} {}; {}", note.field, note.what, note.remedy));
+    }
+    if let (Some(service), Some(routes)) = (&document.spec.service, document.virtual_service()) {
+        out += &screen.paragraph("  note  ", &only_in_the_cluster(service, routes));
     }
     let Some(traffic) = traffic else {
         out += "  ramp  add --requests-per-second N to see how long it will take\n";
@@ -97,6 +104,16 @@ fn render(document: &BlueGreen, traffic: Option<Traffic>, screen: &Screen) -> St
     out += &columns(&rows);
     out += &screen.paragraph("        ", &summary(document, &steps));
     out
+}
+
+/// What no file tells, and what holds for every service whose colors are subsets.
+fn only_in_the_cluster(service: &str, routes: &str) -> String {
+    format!(
+        "only the cluster knows whether Service {service}, VirtualService {routes} and both workloads exist, whether its \
+         routes can be rewritten, whether the namespace has opted in and what a ReleasePolicy asks: after `kubectl apply` \
+         see `kubectl get bg -o wide`. Service {service} selects both colors: who calls it from outside the mesh reaches \
+         the standby too, and who calls it without the filter keeps to the weights, but not to a session's color"
+    )
 }
 
 fn summary(document: &BlueGreen, steps: &[StepForecast]) -> String {

@@ -5,7 +5,7 @@
 //! is `checks`'s business.
 
 use super::fields::{Fields, Problems, count, list, number, quantity, tell, text, truth, word};
-use super::tree::{Node, Value};
+use super::tree::{Node, Place, Value};
 use crate::api::{
     API_VERSION, Advance, AnalysisSpec, BlueGreen, ColorSpec, FuseSpec, KIND, KeySpec, OnInconclusive,
     ReleaseSpec, RoutingSpec, SessionMode, SessionSpec, SoakSpec, Spec, StepSpec, Workload, human_duration,
@@ -22,6 +22,28 @@ use std::time::Duration;
 enum Home {
     Standalone,
     Mesh,
+}
+
+/// What a document of another kind is called, if it is one. A slip in our own names is none: it is told.
+pub(super) fn other(root: &Node) -> Option<String> {
+    let Value::Map(entries) = &root.value else { return None };
+    let text = |entries: &[(String, Place, Node)], wanted: &str| {
+        entries.iter().find(|(key, _, _)| key == wanted).and_then(|(_, _, node)| match &node.value {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        })
+    };
+    let (api_version, kind) = (text(entries, "apiVersion")?, text(entries, "kind")?);
+    let ours = api_version.split('/').next() == API_VERSION.split('/').next();
+    if kind == KIND || (ours && !matches!(kind.as_str(), "Release" | "ReleasePolicy")) {
+        return None;
+    }
+    let metadata = entries.iter().find(|(key, _, _)| key == "metadata").map(|(_, _, node)| &node.value);
+    let name = match metadata {
+        Some(Value::Map(entries)) => text(entries, "name"),
+        _ => None,
+    };
+    Some(format!("{kind} {}", name.unwrap_or_default()).trim_end().to_owned())
 }
 
 /// A whole document.

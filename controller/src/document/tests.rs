@@ -658,3 +658,76 @@ proptest! {
         let _ = sentences(&bytes, Writers::Others);
     }
 }
+
+const IN_A_MESH: &str = "\
+apiVersion: hueshift.dev/v1alpha1
+kind: BlueGreen
+metadata: {name: price, namespace: models, labels: {team: price}}
+spec:
+  service: price
+  colors:
+    blue: {workload: {name: price-blue}}
+    green: {workload: {name: price-green}}
+";
+
+fn in_any_home(text: &str) -> Result<Held, String> {
+    parse_all("f.yaml", text.as_bytes(), Writers::Owner, Homes::Any).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_document_for_a_mesh_is_read_and_one_machine_refuses_it_with_the_reason() {
+    let read = in_any_home(IN_A_MESH).unwrap().documents.remove(0);
+    assert_eq!(read.key(), "models/price");
+    assert_eq!(read.virtual_service(), Some("price"));
+    assert_eq!(
+        sentences(IN_A_MESH.as_bytes(), Writers::Owner),
+        [
+            "f.yaml:5:12: spec.service: is for a mesh, where `hueshift controller` serves it; this is one machine; apply it with kubectl, or write `listen: 127.0.0.1:8080` and endpoints instead"
+        ]
+    );
+}
+
+#[test]
+fn other_kinds_are_named_and_passed_over_but_a_slip_in_our_own_is_told() {
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: price}\nspec: {ports: [{port: 80}]}\n---\n";
+    let policy =
+        "apiVersion: hueshift.dev/v1alpha1\nkind: ReleasePolicy\nmetadata: {name: careful}\nspec: {}\n---\n";
+    let held = in_any_home(&format!("{service}{policy}{IN_A_MESH}")).unwrap();
+    assert_eq!(held.others, ["Service price", "ReleasePolicy careful"]);
+    assert_eq!(held.documents.len(), 1);
+    let slip = in_any_home(&IN_A_MESH.replace("kind: BlueGreen", "kind: Bluegreen")).unwrap_err();
+    assert_eq!(slip, "f.yaml:2:7: kind: `Bluegreen` is not known to this version; write `BlueGreen`");
+    let slip = in_any_home(&IN_A_MESH.replace("hueshift.dev", "hueshit.dev")).unwrap_err();
+    assert!(slip.starts_with("f.yaml:1:13: apiVersion: `hueshit.dev/v1alpha1` is not known"), "{slip}");
+    assert_eq!(
+        in_any_home(service).unwrap_err(),
+        "f.yaml:1:1: the file holds no BlueGreen; name the file that does"
+    );
+}
+
+#[test]
+fn what_only_a_mesh_can_have_wrong_is_told() {
+    let told = |from: &str, to: &str| {
+        assert!(IN_A_MESH.contains(from));
+        in_any_home(&IN_A_MESH.replace(from, to)).unwrap_err()
+    };
+    let namespace = "is not the plain name of an object in the document's own namespace; write only the name: a BlueGreen may not touch another namespace";
+    assert_eq!(
+        told("service: price", "service: other/price"),
+        format!("f.yaml:5:12: spec.service: `other/price` {namespace}")
+    );
+    assert_eq!(
+        told("service: price", "service: price.other"),
+        format!("f.yaml:5:12: spec.service: `price.other` {namespace}")
+    );
+    assert_eq!(
+        told("price-green", "price-blue"),
+        "f.yaml:8:13: spec.colors.green.workload: is blue's as well: otherwise a rollback changes nothing; give each color a workload of its own"
+    );
+    assert_eq!(
+        told("{workload: {name: price-blue}}", "{endpoints: [\"127.0.0.1:9001\"]}").lines().count(),
+        2,
+        "an address is one machine's, and the workload is missing"
+    );
+}
