@@ -100,7 +100,8 @@ fn tools() -> PathBuf {
     root().join(tools)
 }
 
-fn root() -> PathBuf {
+/// Root of the workspace.
+pub fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_path_buf()
 }
