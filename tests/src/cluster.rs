@@ -6,6 +6,7 @@
 pub mod api;
 pub mod container;
 pub mod gateway;
+pub mod install;
 pub mod kubelet;
 pub mod mesh;
 pub mod netns;
