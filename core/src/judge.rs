@@ -21,6 +21,7 @@ pub mod firsts;
 pub mod history;
 pub mod latency;
 pub mod line;
+pub mod load;
 pub mod math;
 pub mod one_sample;
 pub mod planning;
@@ -39,6 +40,7 @@ pub mod tally;
 pub mod testimony;
 pub mod trips;
 pub mod verdict;
+pub mod watches;
 pub mod witness;
 
 mod units;
@@ -46,7 +48,9 @@ mod units;
 pub use analysis::{Analysis, AnalysisError, Metric, Mode};
 pub use certificate::{Requirement, Tolerance};
 pub use evidence::Evidence;
+pub use history::History;
 pub use line::Line;
+pub use load::Load;
 pub use row::{Row, Side};
 pub use verdict::Verdict;
 
@@ -55,12 +59,16 @@ use alloc::vec;
 use alloc::vec::Vec;
 use analysis::PredictionMode;
 use block::{Block, Blocks, Stratum};
+use buckets::Buckets;
 use case::{Case, Scene};
 use certificate::Certificates;
+use history::Holdback;
 use latency::Reference;
+use latency::margin::clamped;
 use latency::weights::Weights;
 use libm::log;
 use line::{Counted, MetricLogs};
+use load::LoadGuard;
 use predictions::Past;
 use ratio::{Errors, Ratio};
 use restarts::{Restarts, Schedule, Scheme};
@@ -93,11 +101,29 @@ pub struct Judge {
     /// Where no single witness decides.
     witnesses: Option<Witnesses>,
     control: Control,
+    guard: Option<LoadGuard>,
+    /// Stable's latencies by its load.
+    at_load: load::Past,
+    /// Since cutover.
+    holdback: Option<Holdback>,
+    history_limit: Option<f64>,
     certificates: Certificates,
     /// Completed requests by the bits of the configured split (0..=1: their order is that of the numbers).
     srm: BTreeMap<u64, (u64, u64)>,
     last: Scores,
     condemned: bool,
+}
+
+/// What a tick is told beside its rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Conditions {
+    /// What both colors carry, if it is known; it is only looked at in ticks with rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+    /// Cutover: from this tick on the holdback is the control and this past the second opinion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cutover: Option<History>,
 }
 
 /// Everything a judge needs to go on after a restart of the controller.
@@ -138,6 +164,10 @@ struct Scores {
     metrics: MetricLogs,
     log_srm: f64,
     suspicious: bool,
+    /// History condemns, but the holdback is as bad.
+    shared_incident: bool,
+    /// The candidate is slower than stable was at that load.
+    slow_at_load: bool,
 }
 
 const CHECKPOINT_VERSION: u32 = 1;
@@ -151,11 +181,8 @@ impl Judge {
         let requirement = Requirement { rho_max: analysis.rho_max, p_ceiling: analysis.p_ceiling };
         let reference = analysis.metrics.contains(&Metric::Latency).then(|| Reference::new(&analysis));
         let weights = reference.as_ref().and_then(Reference::weights);
-        let windows = if analysis.mode == Mode::Sessions {
-            scales::begin(&analysis.scales_ms)
-        } else {
-            scales::begin(&[])
-        };
+        let scales: &[u64] = if analysis.mode == Mode::Sessions { &analysis.scales_ms } else { &[] };
+        let windows = scales::begin(analysis.renew_ms, scales);
         let sittings = windows.into_iter().map(|window| Sitting::open(window, &analysis, weights)).collect();
         let mut certificates = Certificates::new();
         certificates.follow(requirement);
@@ -166,6 +193,10 @@ impl Judge {
             past: Past::default(),
             sittings,
             control: Control::new(schedule(&analysis, None)),
+            guard: analysis.load_tolerance.map(LoadGuard::new),
+            at_load: load::Past::default(),
+            holdback: None,
+            history_limit: None,
             certificates,
             requirement,
             t_ms: 0,
@@ -190,10 +221,18 @@ impl Judge {
         self.requirement = requirement;
     }
 
+    /// [`Judge::tick_under`] without anything beside the rows.
+    pub fn tick(&mut self, t_ms: u64, rows: &[Row]) -> Line {
+        self.tick_under(t_ms, rows, &Conditions::default())
+    }
+
     /// Takes the rows of a tick, in the order of their arrival. `t_ms` counts from the start of the analysis, is
     /// above 0 and grows from call to call.
-    pub fn tick(&mut self, t_ms: u64, rows: &[Row]) -> Line {
+    pub fn tick_under(&mut self, t_ms: u64, rows: &[Row], conditions: &Conditions) -> Line {
         self.t_ms = t_ms;
+        if let Some(history) = &conditions.cutover {
+            self.cut_over(history);
+        }
         // Most live ticks bring nothing; a restart alone changes no evidence.
         let quiet = rows.is_empty()
             && self.second.is_empty()
@@ -206,7 +245,7 @@ impl Judge {
             return self.line();
         }
         self.open_sittings(t_ms);
-        let mut hearing = self.take(t_ms, rows);
+        let mut hearing = self.take(t_ms, rows, conditions.load);
         self.close_blocks(t_ms, &mut hearing);
         self.close_second(t_ms, &mut hearing);
         self.hear(t_ms, &hearing);
@@ -251,7 +290,7 @@ impl Judge {
             verdict: self.verdict(),
             log_e: self.last.log_e,
             metrics: self.last.metrics,
-            rollback_at: log(1.0 / alpha),
+            rollback_at: self.analysis.rollback_at(),
             hold_at: log(hold_at),
             counted: self.counted,
             stable_rate: evidence::Interval::of(blue_errors, blue_requests, alpha),
@@ -261,6 +300,9 @@ impl Judge {
             ceiling: self.certificates.ceiling(self.requirement, beta),
             noisy: self.control.noisy,
             log_srm: self.last.log_srm,
+            shared_incident: self.last.shared_incident,
+            slow_at_load: self.last.slow_at_load,
+            comparable: self.is_comparable(),
         }
     }
 
@@ -318,19 +360,71 @@ impl Judge {
         }
     }
 
-    fn take(&mut self, t_ms: u64, rows: &[Row]) -> Hearing {
+    fn take(&mut self, t_ms: u64, rows: &[Row], load: Option<Load>) -> Hearing {
         let mut hearing = Hearing::default();
+        let (mut started, mut observed) = ((0u64, 0u64), Buckets::default());
         for row in rows {
             if let Outcome::Accepted(delta) = self.tally.take(row) {
                 self.count(row, &delta);
+                started.0 = started.0.saturating_add(delta.green.n);
+                started.1 = started.1.saturating_add(delta.blue.n);
                 let stratum = (row.proxy.clone(), row.epoch);
                 self.book(t_ms, &stratum, row.split, &delta);
                 let said = hearing.strata.entry(stratum).or_default();
                 said.add(row, &delta, self.analysis.mode);
+                if t_ms > self.analysis.latency_warmup_ms {
+                    self.observe(row, &delta, &mut observed);
+                }
                 self.book_firsts(t_ms, row, said);
             }
         }
+        if let Some(guard) = &mut self.guard {
+            let whole = schedule(&self.analysis, None);
+            self.at_load.add(
+                guard,
+                t_ms,
+                (&observed.green, &observed.blue),
+                self.analysis.latency_shift,
+                whole,
+            );
+            // Whether this tick was comparable followed from the ticks before it.
+            guard.see(t_ms, load, started);
+        }
         hearing
+    }
+
+    /// Latencies by their own buckets, for stable's past.
+    fn observe(&self, row: &Row, delta: &Delta, observed: &mut Buckets) {
+        if self.counts_firsts() {
+            let limit = slots::limit_of(row.split);
+            for (slot, bucket) in &row.first_latency {
+                let side = if *slot < limit { &mut observed.green } else { &mut observed.blue };
+                buckets::add(side, clamped(*bucket), 1);
+            }
+        } else {
+            for (side, new) in
+                [(&mut observed.green, &delta.green.latency), (&mut observed.blue, &delta.blue.latency)]
+            {
+                new.iter().for_each(|(bucket, n)| buckets::add(side, clamped(*bucket), *n));
+            }
+        }
+    }
+
+    /// Whether latencies may be compared now.
+    fn is_comparable(&self) -> bool {
+        self.guard.as_ref().is_none_or(LoadGuard::comparable)
+    }
+
+    fn cut_over(&mut self, history: &History) {
+        if self.holdback.is_some() {
+            return;
+        }
+        self.holdback = Some(Holdback::new());
+        self.history_limit = history::error_limit(&history.errors).filter(|limit| *limit > 0.0);
+        if let Some(limit) = self.history_limit {
+            let cases = self.sittings.iter_mut().flat_map(Sitting::cases);
+            cases.for_each(|case| case.begin_history(limit));
+        }
     }
 
     /// New windows begin with a fresh case.
@@ -341,6 +435,9 @@ impl Judge {
                 *sitting = Sitting::open(window, &self.analysis, weights);
                 let seats = self.witnesses.as_ref().map_or(0, Witnesses::seats);
                 (0..seats).for_each(|_| sitting.absent.seat(sitting.case.as_ref()));
+                if let Some(limit) = self.history_limit {
+                    sitting.cases().for_each(|case| case.begin_history(limit));
+                }
             }
         }
     }
@@ -368,6 +465,7 @@ impl Judge {
             return;
         }
         if t_ms > self.analysis.latency_warmup_ms
+            && self.is_comparable()
             && let Some(reference) = &mut self.reference
         {
             let book =
@@ -385,11 +483,13 @@ impl Judge {
 
     fn book(&mut self, t_ms: u64, stratum: &Stratum, split: f64, delta: &Delta) {
         let counts_firsts = self.counts_firsts();
+        let comparable = self.is_comparable();
         let Some(block) = self.blocks.add(t_ms, stratum.clone(), split, delta) else { return };
         if counts_firsts {
             return;
         }
         if t_ms > self.analysis.latency_warmup_ms
+            && comparable
             && let Some(reference) = &mut self.reference
         {
             reference.book(&mut block.latency, &delta.blue, &delta.green);
@@ -471,12 +571,17 @@ impl Judge {
         let fresh = self.units.take(hearing);
         let (n, bad) = self.units.totals();
         self.certificates.set_units(n, bad);
-        if self.analysis.mode == Mode::Sessions {
-            fresh.into_iter().for_each(|errors| self.certificates.add(errors));
+        let errors = if self.analysis.mode == Mode::Sessions {
+            fresh
         } else {
             let closed = hearing.strata.values().filter_map(|said| said.closed.as_ref());
-            let errors = closed.map(|closed| closed.block.errors(self.analysis.split_mode));
-            errors.for_each(|errors| self.certificates.add(errors));
+            closed.map(|closed| closed.block.errors(self.analysis.split_mode)).collect()
+        };
+        for errors in errors {
+            self.certificates.add(errors);
+            if let Some(holdback) = &mut self.holdback {
+                holdback.add(errors);
+            }
         }
         self.certificates.mark();
     }
@@ -497,27 +602,38 @@ impl Judge {
     fn score(&mut self) {
         let analysis = &self.analysis;
         self.control.noisy |= self.control.restarts.log_e() >= log(analysis.noisy_at);
+        // Once the holdback acquits, what history alone says is a shared incident.
+        let acquitted = self.holdback.as_ref().is_some_and(|holdback| holdback.acquits(analysis.beta));
+        let mut counted = f64::NEG_INFINITY;
         // Any window may reach its own threshold: what counts is the one that is nearest.
-        let of = |sitting: &Sitting| {
-            let everyone = sitting.case.as_ref()?.metrics(analysis, self.control.noisy);
-            let metrics = match &self.witnesses {
+        let (mut log_e, mut metrics) = (f64::NEG_INFINITY, MetricLogs::default());
+        for sitting in &self.sittings {
+            let Some(case) = &sitting.case else { continue };
+            let everyone = case.metrics(analysis, self.control.noisy);
+            let said = match &self.witnesses {
                 Some(all) => sitting.absent.metrics(all, &everyone, analysis, self.control.noisy),
                 None => everyone,
             };
-            Some((metrics.combine(analysis) + sitting.window.ln_part(), metrics))
-        };
-        let nearest = self.sittings.iter().filter_map(of);
-        let nearest = nearest.reduce(|best, next| if next.0 > best.0 { next } else { best });
-        let (log_e, metrics) = nearest.unwrap_or_default();
+            let ln_part = sitting.window.ln_part();
+            let all = said.combine(analysis) + ln_part;
+            let without_history = MetricLogs { history: said.history.map(|log_e| log_e.min(0.0)), ..said };
+            counted = counted.max(if acquitted { without_history.combine(analysis) + ln_part } else { all });
+            if all > log_e {
+                (log_e, metrics) = (all, said);
+            }
+        }
         let groups = self.srm.iter();
         let log_srm = groups.fold(0.0, |sum, (split, (candidate, stable))| {
             sum + srm::log_e(srm::STRENGTH, f64::from_bits(*split), *candidate, *stable)
         });
-        let zone = verdict::zone(log_e, analysis.alpha, analysis.hold_at);
-        let suspicious = zone != Verdict::Continue
+        let shared_incident = log_e >= analysis.rollback_at() && counted < analysis.rollback_at();
+        // What a busy candidate shows against stable's past can hold, not condemn.
+        let slow_at_load = self.at_load.log_e() >= log(1.0 / analysis.alpha);
+        let suspicious = log_e >= log(analysis.hold_at)
             || (analysis.srm && log_srm >= log(1.0 / analysis.alpha_srm))
-            || self.control.noisy;
-        self.condemned |= zone == Verdict::Rollback;
+            || self.control.noisy
+            || slow_at_load;
+        self.condemned |= counted >= analysis.rollback_at();
         // The band is valid at all times; it needs no windows.
         for sitting in self.sittings.iter_mut().filter(|sitting| sitting.window.is_whole()) {
             let everyone = sitting.case.as_mut().is_some_and(|case| case.predictions_condemn(analysis));
@@ -526,7 +642,7 @@ impl Judge {
                 None => everyone,
             };
         }
-        self.last = Scores { log_e, metrics, log_srm, suspicious };
+        self.last = Scores { log_e, metrics, log_srm, suspicious, shared_incident, slow_at_load };
     }
 
     fn verdict_for(&self, requirement: Requirement) -> Verdict {

@@ -4,11 +4,13 @@
 //! judge was built with. What the product sets differently from a world's defaults is in [`Analysis::live`].
 
 use super::certificate::Tolerance;
+use super::history::LIMIT_ALPHA;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
+use libm::log;
 use serde::{Deserialize, Serialize};
 
 /// Parameters of one judge. A field that is missing in JSON takes its default; unknown fields are ignored.
@@ -60,6 +62,12 @@ pub struct Analysis {
     pub latency_guard_us: u64,
     /// Latency of this long after the start does not count, ms.
     pub latency_warmup_ms: u64,
+    /// How much more load per endpoint than stable the candidate may carry while latencies are compared; `null`:
+    /// they always are.
+    pub load_tolerance: Option<f64>,
+    /// Length after which the process of the whole release is followed by a new one with half of its alpha, ms;
+    /// `null`: never.
+    pub renew_ms: Option<u64>,
     /// Bins of the metric `predictions`.
     pub prediction_bins: u32,
     /// How predictions are compared.
@@ -101,6 +109,8 @@ pub enum Metric {
     Latency,
     /// What the model says.
     Predictions,
+    /// Failures after cutover, against stable's past.
+    History,
 }
 
 /// The unit of chance.
@@ -188,6 +198,8 @@ impl Default for Analysis {
             latency_shift: 2,
             latency_guard_us: 2_000,
             latency_warmup_ms: 0,
+            load_tolerance: None,
+            renew_ms: None,
             prediction_bins: 20,
             prediction_mode: PredictionMode::Effect,
             ks_reject: 0.15,
@@ -203,6 +215,7 @@ impl Default for Analysis {
                 weight("latency", 0.30),
                 weight("predictions", 0.10),
                 weight("custom", 0.10),
+                weight("history", 0.10),
             ]),
             p_ceiling: None,
             witness: None,
@@ -212,7 +225,7 @@ impl Default for Analysis {
 }
 
 impl Analysis {
-    /// What the product judges a live release with: errors and latency; sessions as the unit of both, in the whole
+    /// What the product judges a live release with: errors, latency and, after cutover, history; sessions as the unit of both, in the whole
     /// release and in windows of ten minutes and of one; a restart every 10 s over 24 hours (after the last restart a
     /// process goes blind); latency may be four buckets (19 %) slower; no test of the split (under sticky routing
     /// requests are not draws); no single proxy decides.
@@ -222,8 +235,11 @@ impl Analysis {
             firsts: true,
             scales_ms: vec![600_000, 60_000],
             restarts: 8_640,
+            metrics: vec![Metric::Errors, Metric::Latency, Metric::History],
             latency_shift: 4,
             latency_min_reference: 1_000,
+            load_tolerance: Some(0.25),
+            renew_ms: Some(86_400_000),
             srm: false,
             witness: Some(Witness::LeaveOneOut),
             ..Analysis::default()
@@ -247,6 +263,13 @@ impl Analysis {
         self.weights.get(metric.as_str()).copied().unwrap_or(0.0)
     }
 
+    /// The evidence that condemns. With history a part of alpha is what its limit itself may be wrong by, from the
+    /// release's start on.
+    pub fn rollback_at(&self) -> f64 {
+        let limits = if self.metrics.contains(&Metric::History) { LIMIT_ALPHA } else { 0.0 };
+        log(1.0 / (self.alpha - limits))
+    }
+
     /// A metric's part of the budget; 0 if it is not judged.
     pub fn part(&self, metric: Metric) -> f64 {
         let active = |metric: &Metric| self.metrics.contains(metric);
@@ -262,6 +285,10 @@ impl Analysis {
             if ok { Ok(()) } else { Err(AnalysisError::OutOfRange { field, wanted }) }
         };
         rule(between(self.alpha, 0.0, 1.0), "alpha", "between 0 and 1")?;
+        let history = self.metrics.contains(&Metric::History);
+        rule(!history || self.alpha > LIMIT_ALPHA, "alpha", "above 0.001 where `history` is judged")?;
+        rule(self.load_tolerance.is_none_or(positive), "load_tolerance", "above 0")?;
+        rule(self.renew_ms.is_none_or(|ms| ms >= 1_000), "renew_ms", "at least 1000")?;
         rule(between(self.beta, 0.0, 1.0), "beta", "between 0 and 1")?;
         rule(between(self.alpha_srm, 0.0, 1.0), "alpha_srm", "between 0 and 1")?;
         rule(positive(self.rho0), "rho0", "above 0")?;
@@ -301,7 +328,8 @@ impl Analysis {
 
 impl Metric {
     /// All metrics, in the order in which they are combined and listed.
-    pub const ALL: [Metric; 4] = [Metric::Errors, Metric::Slo, Metric::Latency, Metric::Predictions];
+    pub const ALL: [Metric; 5] =
+        [Metric::Errors, Metric::Slo, Metric::Latency, Metric::Predictions, Metric::History];
 
     /// Its name in `metrics` and `weights`.
     pub fn as_str(self) -> &'static str {
@@ -310,6 +338,7 @@ impl Metric {
             Metric::Slo => "slo",
             Metric::Latency => "latency",
             Metric::Predictions => "predictions",
+            Metric::History => "history",
         }
     }
 }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub struct Case {
     schedule: Schedule,
     errors: Option<ErrorsMetric>,
-    slo: Option<Slo>,
+    slo: Option<OneRate>,
     /// Begins when there is a reference.
     latency: Option<Restarts>,
     equality: Option<Restarts>,
@@ -32,6 +32,9 @@ pub struct Case {
     seen: SlotSet,
     /// Where sessions are the observations.
     firsts: Option<Observed>,
+    /// Since cutover.
+    history: Option<OneRate>,
+    judges_history: bool,
 }
 
 /// Sessions as observations, per metric.
@@ -55,9 +58,9 @@ pub struct Scene<'a> {
     pub weights: Option<&'a Weights>,
 }
 
-/// The candidate's error rate against a fixed ceiling.
+/// The candidate's error rate against a fixed number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Slo {
+struct OneRate {
     test: OneSample,
     restarts: Restarts,
 }
@@ -72,11 +75,13 @@ impl Case {
         Case {
             schedule,
             errors: active(Metric::Errors).then(|| ErrorsMetric::new(analysis, schedule)),
-            slo: analysis.slo_error_rate.filter(|_| active(Metric::Slo)).map(|p0| Slo::new(p0, schedule)),
+            slo: analysis.slo_error_rate.filter(|_| active(Metric::Slo)).map(|p0| OneRate::new(p0, schedule)),
             latency: None,
             equality: predictions(PredictionMode::Equality).then(|| Restarts::equal(schedule, 1)),
             band: predictions(PredictionMode::Effect).then(Band::default),
             seen: SlotSet::default(),
+            history: None,
+            judges_history: active(Metric::History),
             firsts: (analysis.firsts && analysis.mode == Mode::Sessions).then(Observed::default),
         }
     }
@@ -95,12 +100,19 @@ impl Case {
     /// A case that has heard the same, but remembers no evidence from it: what its processes start from now on counts.
     pub(super) fn begun_again(&self) -> Self {
         let mut case = self.clone();
-        let slo = case.slo.as_mut().map(|slo| &mut slo.restarts);
+        let rates = [&mut case.slo, &mut case.history].into_iter().flatten().map(|rate| &mut rate.restarts);
         let errors = case.errors.as_mut().map(ErrorsMetric::processes);
         let processes =
-            errors.into_iter().flatten().chain(slo).chain(&mut case.latency).chain(&mut case.equality);
+            errors.into_iter().flatten().chain(rates).chain(&mut case.latency).chain(&mut case.equality);
         processes.for_each(Restarts::forget_started);
         case
+    }
+
+    /// From now on the candidate's errors are also held against this rate, of stable's past.
+    pub fn begin_history(&mut self, limit: f64) {
+        if self.judges_history && self.history.is_none() {
+            self.history = Some(OneRate::new(limit, self.schedule));
+        }
     }
 
     /// Hears the strata of a tick, in their order.
@@ -121,7 +133,11 @@ impl Case {
         if let Some(metric) = &mut self.errors {
             metric.add_requests(t_ms, requests, errors);
         }
-        self.hear_slots(t_ms, strata.clone());
+        let fresh = self.hear_slots(t_ms, strata.clone());
+        if let Some(history) = &mut self.history {
+            // A failing session counts once: fewer failures only lower this score.
+            history.add(t_ms, requests, fresh.unwrap_or(errors).min(errors));
+        }
         self.hear_blocks(t_ms, strata.clone());
         self.hear_firsts(t_ms, scene, strata.clone());
         let mut second = strata.filter_map(|(_, said)| said.second).peekable();
@@ -170,13 +186,13 @@ impl Case {
         }
     }
 
-    /// Each slot once, at its first error.
+    /// Each slot once, at its first error; gives the candidate's new ones where slots are the unit.
     fn hear_slots<'a>(
         &mut self,
         t_ms: u64,
         strata: impl Iterator<Item = (&'a Stratum, &'a Testimony)> + Clone,
-    ) {
-        let Some(metric) = self.errors.as_mut().filter(|metric| metric.counts_slots()) else { return };
+    ) -> Option<u64> {
+        let metric = self.errors.as_mut().filter(|metric| metric.counts_slots())?;
         let mut found = Vec::new();
         for (_, said) in strata.filter(|(_, said)| !said.error_slots.is_empty()) {
             let mut fresh = said.error_slots.clone();
@@ -184,7 +200,9 @@ impl Case {
             found.push(errors_of(said.limit, &self.seen, &fresh));
             self.seen.extend(&fresh);
         }
+        let fresh = found.iter().fold(0u64, |sum, errors| sum.saturating_add(errors.candidate));
         metric.add_errors(t_ms, found.into_iter());
+        Some(fresh)
     }
 
     fn hear_blocks<'a>(
@@ -218,6 +236,9 @@ impl Case {
                 .contains(&Metric::Latency)
                 .then(|| self.latency.as_ref().map_or(0.0, Restarts::log_e)),
             predictions: self.equality.as_ref().map(Restarts::log_e),
+            history: self
+                .judges_history
+                .then(|| self.history.as_ref().map_or(0.0, |history| history.restarts.log_e())),
         }
     }
 
@@ -242,11 +263,11 @@ fn sum<'a>(alternatives: usize, increments: impl Iterator<Item = &'a [f64]>) -> 
     sums
 }
 
-// === impl Slo ===
+// === impl OneRate ===
 
-impl Slo {
+impl OneRate {
     fn new(p0: f64, schedule: Schedule) -> Self {
-        Slo { test: OneSample::above(p0), restarts: Restarts::equal(schedule, one_sample::ALTERNATIVES) }
+        OneRate { test: OneSample::above(p0), restarts: Restarts::equal(schedule, one_sample::ALTERNATIVES) }
     }
 
     fn add(&mut self, t_ms: u64, n: u64, errors: u64) {

@@ -37,6 +37,15 @@ pub struct Evidence {
     pub noisy: bool,
     /// Evidence that the split is broken.
     pub log_srm: f64,
+    /// After cutover: the candidate looks bad beside stable's past, but the holdback looks as bad now. Hold and alert.
+    #[serde(default)]
+    pub shared_incident: bool,
+    /// The candidate is slower than stable was at the same load; holds, never condemns.
+    #[serde(default)]
+    pub slow_at_load: bool,
+    /// Whether the loads of the colors allow latencies to be compared now.
+    #[serde(default)]
+    pub comparable: bool,
 }
 
 /// A rate and the interval that holds it at all times with probability 1 - alpha.

@@ -6,8 +6,11 @@
 
 use super::latency::margin::Margin;
 use super::latency::weights::{Weights, kept};
+use super::math::lse;
 use super::quantile::rate_upper_limit;
+use super::ratio::{Errors, Ratio};
 use crate::histogram::Sparse;
+use alloc::vec;
 use alloc::vec::Vec;
 use libm::{log, sqrt};
 use serde::{Deserialize, Serialize};
@@ -97,5 +100,51 @@ impl LatencyHistory {
             super::buckets::add(&mut booked, self.margin.booked(i32::from(*bucket)), *n);
         }
         self.weights.add_alone(&booked, sums);
+    }
+}
+
+/// Stable's past, frozen at cutover.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// Requests and failures of the last half hour, of the same hour yesterday, of the same hour a week ago.
+    pub errors: Vec<Window>,
+}
+
+/// Evidence since cutover that the candidate is not much worse than the holdback: then a bad look beside history is a
+/// shared incident and no reason to roll back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Holdback {
+    test: Ratio,
+    sums: Vec<f64>,
+    highest: f64,
+}
+
+// === impl Holdback ===
+
+impl Holdback {
+    /// Begins at cutover.
+    pub fn new() -> Self {
+        const BOUND: f64 = 1.5;
+        let below: Vec<f64> = [0.5, 0.8, 1.0, 1.2].into();
+        Holdback { sums: vec![0.0; below.len()], test: Ratio::new(BOUND, below), highest: 0.0 }
+    }
+
+    /// Failures of a block or a batch of slots.
+    pub fn add(&mut self, errors: Errors) {
+        self.test.add(errors, &mut self.sums);
+        let log_e = lse(self.sums.iter().copied()) - log(self.sums.len() as f64);
+        self.highest = self.highest.max(log_e);
+    }
+
+    /// Whether the candidate is proved not to be one and a half times as bad (latched).
+    pub fn acquits(&self, beta: f64) -> bool {
+        self.highest >= log(1.0 / beta)
+    }
+}
+
+impl Default for Holdback {
+    fn default() -> Self {
+        Holdback::new()
     }
 }

@@ -15,7 +15,7 @@
 //! window's expected score, and the simulation counts what really happens.
 
 use alloc::vec::Vec;
-use core::f64::consts::PI;
+use core::f64::consts::{LN_2, PI};
 use libm::log;
 use serde::{Deserialize, Serialize};
 
@@ -28,22 +28,26 @@ const DAY_MS: u64 = 86_400_000;
 /// A window of a scale.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Window {
-    /// Length, ms; `None`: the whole release.
+    /// Length, ms; `None`: without an end.
     every_ms: Option<u64>,
+    /// Whether it is the scale of the whole release: a window that follows another has half of its part.
+    whole: bool,
     /// The scale's part of the budget.
     part: f64,
     /// Number of the window, from 0.
     number: u64,
 }
 
-/// The first windows: of the whole release, and of each of these lengths.
-pub fn begin(lengths_ms: &[u64]) -> Vec<Window> {
+/// The first windows: of the whole release (of `renew_ms`, then with ever less of the budget), and of each of these
+/// lengths.
+pub fn begin(renew_ms: Option<u64>, lengths_ms: &[u64]) -> Vec<Window> {
     let shorter = lengths_ms.iter().filter(|length| **length > 0).count();
     let whole = if shorter == 0 { 1.0 } else { WHOLE };
     let part = (1.0 - whole) / shorter.max(1) as f64;
     let shorter = lengths_ms.iter().filter(|length| **length > 0);
-    let mut windows = Vec::from([Window { every_ms: None, part: whole, number: 0 }]);
-    windows.extend(shorter.map(|length| Window { every_ms: Some(*length), part, number: 0 }));
+    let mut windows =
+        Vec::from([Window { every_ms: renew_ms.filter(|ms| *ms > 0), whole: true, part: whole, number: 0 }]);
+    windows.extend(shorter.map(|length| Window { every_ms: Some(*length), whole: false, part, number: 0 }));
     windows
 }
 
@@ -57,7 +61,7 @@ impl Window {
         (number > self.number).then_some(Window { number, ..*self })
     }
 
-    /// Its length, ms; `None`: the whole release.
+    /// Its length, ms; `None`: without an end.
     pub fn length_ms(&self) -> Option<u64> {
         self.every_ms
     }
@@ -70,6 +74,10 @@ impl Window {
     /// ln of its part of the whole budget.
     pub fn ln_part(&self) -> f64 {
         let Some(every_ms) = self.every_ms else { return log(self.part) };
+        if self.whole {
+            // A new process begins with half of the last one's alpha.
+            return log(self.part) - self.number as f64 * LN_2;
+        }
         let of_day = (DAY_MS / every_ms).max(1);
         let within = if self.number < of_day {
             FIRST_DAY / of_day as f64
@@ -82,7 +90,7 @@ impl Window {
 
     /// Whether it is that of the whole release.
     pub fn is_whole(&self) -> bool {
-        self.every_ms.is_none()
+        self.whole
     }
 }
 
@@ -92,7 +100,7 @@ mod tests {
 
     #[test]
     fn without_shorter_scales_the_release_has_all_of_the_budget() {
-        let windows = begin(&[]);
+        let windows = begin(None, &[]);
         assert_eq!(windows.len(), 1);
         assert_eq!((windows[0].ln_part(), windows[0].next(1_000_000)), (0.0, None));
     }
@@ -100,7 +108,7 @@ mod tests {
     #[test]
     fn all_windows_for_ever_spend_at_most_the_budget() {
         let mut spent = 0.0;
-        for first in begin(&[600_000, 60_000]) {
+        for first in begin(None, &[600_000, 60_000]) {
             let last = if first.is_whole() { 0 } else { 100_000 };
             spent += (0..=last).map(|number| Window { number, ..first }.ln_part().exp()).sum::<f64>();
         }
@@ -108,8 +116,16 @@ mod tests {
     }
 
     #[test]
+    fn after_a_day_the_release_is_judged_anew_with_half_of_alpha() {
+        let day = begin(Some(86_400_000), &[])[0];
+        let next = day.next(86_400_001).unwrap();
+        assert_eq!((day.ln_part(), next.since_ms(), next.is_whole()), (0.0, 86_400_000, true));
+        assert!((next.ln_part().exp() - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
     fn windows_begin_by_the_clock() {
-        let minute = begin(&[60_000])[1];
+        let minute = begin(None, &[60_000])[1];
         assert_eq!(minute.next(60_000), None, "the tick at the boundary closes the old window");
         let second = minute.next(60_010).unwrap();
         assert_eq!((second.since_ms(), second.next(120_000)), (60_000, None));
