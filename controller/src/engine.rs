@@ -15,9 +15,10 @@ use crate::api::BlueGreen;
 use crate::control::{Command, Refused, Request};
 use crate::home::{Apply, Observe, Seen};
 use crate::view::View;
+use hueshift_core::color::PerColor;
 use hueshift_core::contract::{Params, REPORT_MS, Reply, Report, ServiceId};
 use hueshift_core::intake::Intake;
-use hueshift_core::judge::{Analysis, Row};
+use hueshift_core::judge::{Analysis, Conditions, Row};
 use hueshift_core::planner::{Plan, Verb};
 use hueshift_core::release::Phase;
 use hueshift_core::revival::Revival;
@@ -116,7 +117,7 @@ pub trait Recorder: Send {
     /// A release's judging begins, or goes on in a new process.
     fn begin(&mut self, begun: Begun<'_>);
     /// A tick, with or without rows.
-    fn tick(&mut self, service: &str, release: u32, t_ms: u64, rows: &[Row]);
+    fn tick(&mut self, service: &str, release: u32, t_ms: u64, rows: &[Row], conditions: &Conditions);
     /// The judging ended with this tick.
     fn end(&mut self, service: &str, release: u32, t_ms: u64);
 }
@@ -350,9 +351,10 @@ impl<O: Observe> Engine<O> {
             let facts = (due && look).then_some(&service.facts);
             if let Some(trial) = service.trial.as_mut().filter(|trial| trial.next_tick_ms() <= now_ms) {
                 let release = trial.release;
-                trial.tick(now_ms, wall_ms, &mut self.intake, facts, |t_ms, rows| {
+                let ready = PerColor::from_fn(|color| service.endpoints.get(color).up);
+                trial.tick(now_ms, wall_ms, &mut self.intake, facts, ready, |t_ms, rows, conditions| {
                     if let Some(recorder) = &mut self.recorder {
-                        recorder.tick(&service.name, release, t_ms, rows);
+                        recorder.tick(&service.name, release, t_ms, rows, conditions);
                     }
                 });
             }

@@ -10,7 +10,7 @@ mod recorder;
 pub use expect::{Expect, Expected, Watched};
 pub use recorder::Recorder;
 
-use hueshift_core::judge::{Analysis, AnalysisError, Judge, Line, Row};
+use hueshift_core::judge::{Analysis, AnalysisError, Conditions, Judge, Line, Row};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,7 +49,11 @@ pub struct Tick {
     /// Time since the start of the analysis, ms.
     pub t_ms: u64,
     /// In the order of their arrival.
+    #[serde(default)]
     pub reports: Vec<Row>,
+    /// What the judge was told beside the rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Conditions>,
 }
 
 /// Sides of rows are roles: this is the same in every world.
@@ -143,18 +147,25 @@ impl World {
     /// Judges it: one line per tick, up to the last tick included, rows or not.
     pub fn judge(&self) -> Result<impl Iterator<Item = Line>, AnalysisError> {
         let mut judge = Judge::new(self.analysis.clone())?;
-        Ok(self.lines(move |t_ms, rows| judge.tick(t_ms, rows)))
+        Ok(self.lines(move |t_ms, rows, conditions| judge.tick_under(t_ms, rows, conditions)))
     }
 
     /// What `tick` makes of it, likewise.
-    pub fn lines<T>(&self, mut tick: impl FnMut(u64, &[Row]) -> T) -> impl Iterator<Item = T> {
-        let mut rows: BTreeMap<u64, Vec<Row>> = BTreeMap::new();
+    pub fn lines<T>(&self, mut tick: impl FnMut(u64, &[Row], &Conditions) -> T) -> impl Iterator<Item = T> {
+        let mut told: BTreeMap<u64, (Vec<Row>, Conditions)> = BTreeMap::new();
         for entry in &self.ticks {
-            rows.entry(entry.t_ms).or_default().extend(entry.reports.iter().cloned());
+            let (rows, conditions) = told.entry(entry.t_ms).or_default();
+            rows.extend(entry.reports.iter().cloned());
+            if let Some(more) = &entry.conditions {
+                conditions.clone_from(more);
+            }
         }
         let (tick_ms, last) = (self.tick_ms, self.duration_ms / self.tick_ms.max(1));
         let ticks = (1..=last).map(move |n| n * tick_ms);
-        ticks.map(move |t_ms| tick(t_ms, &rows.remove(&t_ms).unwrap_or_default()))
+        ticks.map(move |t_ms| {
+            let (rows, conditions) = told.remove(&t_ms).unwrap_or_default();
+            tick(t_ms, &rows, &conditions)
+        })
     }
 
     /// Entries of `ticks` at times when the judge does not run; their rows are not judged.

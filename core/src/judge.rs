@@ -245,7 +245,7 @@ impl Judge {
             return self.line();
         }
         self.open_sittings(t_ms);
-        let mut hearing = self.take(t_ms, rows, conditions.load);
+        let mut hearing = self.take(t_ms, rows, conditions.load.filter(|_| !rows.is_empty()));
         self.close_blocks(t_ms, &mut hearing);
         self.close_second(t_ms, &mut hearing);
         self.hear(t_ms, &hearing);
@@ -254,6 +254,11 @@ impl Judge {
         self.freeze_reference();
         self.score();
         self.line()
+    }
+
+    /// Whether the candidate has taken over and the holdback is the control.
+    pub fn is_cut_over(&self) -> bool {
+        self.holdback.is_some()
     }
 
     /// The verdict after the last tick, `certified` as the current step asks for it.
@@ -420,7 +425,10 @@ impl Judge {
             return;
         }
         self.holdback = Some(Holdback::new());
-        self.history_limit = history::error_limit(&history.errors).filter(|limit| *limit > 0.0);
+        // Stable's part of this release is a window, too.
+        let own = history::Window { n: self.counted.blue_requests, errors: self.counted.blue_errors };
+        let windows: Vec<history::Window> = history.errors.iter().copied().chain([own]).collect();
+        self.history_limit = history::error_limit(&windows).filter(|limit| *limit > 0.0);
         if let Some(limit) = self.history_limit {
             let cases = self.sittings.iter_mut().flat_map(Sitting::cases);
             cases.for_each(|case| case.begin_history(limit));

@@ -9,7 +9,7 @@ use crate::rivals::{Rival, Rules};
 use crate::world::{Watched, World, WorldError};
 use clap::Args;
 use hueshift_core::judge::line::Counted;
-use hueshift_core::judge::{Judge, Line, Row};
+use hueshift_core::judge::{Conditions, Judge, Line, Row};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,18 +73,22 @@ pub fn run_by(
         None => {
             let judge = Judge::new(world.analysis.clone());
             let mut judge = judge.map_err(|source| WorldError::Analysis { path: path.to_owned(), source })?;
-            print(&world, out, |t_ms, rows| judge.tick(t_ms, rows))?
+            print(&world, out, |t_ms, rows, conditions| judge.tick_under(t_ms, rows, conditions))?
         }
         Some(rules) => {
             let mut rival = Rival::new(rules, failures, &world.analysis);
-            print(&world, out, |t_ms, rows| rival.tick(t_ms, rows))?
+            print(&world, out, |t_ms, rows, _| rival.tick(t_ms, rows))?
         }
     };
     out.flush()?;
     Ok(summary(&world, rules, &watched))
 }
 
-fn print(world: &World, out: &mut impl Write, tick: impl FnMut(u64, &[Row]) -> Line) -> io::Result<Watched> {
+fn print(
+    world: &World,
+    out: &mut impl Write,
+    tick: impl FnMut(u64, &[Row], &Conditions) -> Line,
+) -> io::Result<Watched> {
     let mut watched = Watched::default();
     for line in world.lines(tick) {
         serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;

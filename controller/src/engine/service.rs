@@ -300,6 +300,9 @@ impl Service {
         }
         if let Some(trial) = &mut self.trial {
             trial.at_share(self.state.limit(), &self.facts);
+            if self.state.phase == Phase::Soaking {
+                trial.cut_over();
+            }
         }
         let due = self.snapshots.back().is_none_or(|(at, ..)| now_ms.saturating_sub(*at) >= 1_000);
         if due {

@@ -4,12 +4,15 @@
 //! so that live judging and a replay see the same rows at the same ticks. Once condemned it stays condemned.
 
 use super::Begun;
-use hueshift_core::color::Color;
+use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::{Rearm, ServiceId, Tally};
 use hueshift_core::intake::{Facts, Intake, IntakeCheckpoint};
 use hueshift_core::judge::dead::{DeadInput, DeadRule};
+use hueshift_core::judge::load::{ColorLoad, Load};
 use hueshift_core::judge::trips::{self, ProxyTrip, Trips};
-use hueshift_core::judge::{Analysis, Checkpoint, Evidence, Judge, Requirement, Row, Verdict};
+use hueshift_core::judge::{
+    Analysis, Checkpoint, Conditions, Evidence, History, Judge, Requirement, Row, Verdict,
+};
 use hueshift_core::planner::Judged;
 use hueshift_core::release::Cause;
 use hueshift_core::share::Bps;
@@ -33,6 +36,8 @@ pub struct Trial {
     rules: Rules,
     share: Bps,
     absolute: bool,
+    /// The next tick begins the watch over the holdback.
+    cuts_over: bool,
     fuse: Trips,
     proxies: Vec<ProxyTrip>,
     saved_ms: u64,
@@ -106,6 +111,7 @@ impl Trial {
             rules: Rules::default(),
             share: Bps::ZERO,
             absolute,
+            cuts_over: false,
             fuse: Trips::Quiet,
             proxies: Vec::new(),
             saved_ms: 0,
@@ -145,6 +151,7 @@ impl Trial {
             stable,
             started_ms,
             absolute,
+            cuts_over: false,
             judge,
             log_e: 0.0,
             decided: saved.decided,
@@ -180,6 +187,20 @@ impl Trial {
         }
     }
 
+    /// From the next tick on the holdback is the control. Being told again changes nothing.
+    pub fn cut_over(&mut self) {
+        self.cuts_over = !self.judge.is_cut_over();
+    }
+
+    /// What both colors carry.
+    fn load(&self, facts: &Facts, ready: PerColor<u32>) -> Load {
+        let of = |color: Color| ColorLoad {
+            ready: *ready.get(color),
+            in_flight: facts.totals.get(color).in_flight,
+        };
+        Load { green: of(self.stable.other()), blue: of(self.stable) }
+    }
+
     /// Judges up to now. The rows that arrived meanwhile belong to the newest tick. `seen` is told the newest tick.
     pub fn tick(
         &mut self,
@@ -187,7 +208,8 @@ impl Trial {
         wall_ms: u64,
         intake: &mut Intake,
         facts: Option<&Facts>,
-        mut seen: impl FnMut(u64, &[Row]),
+        ready: PerColor<u32>,
+        mut seen: impl FnMut(u64, &[Row], &Conditions),
     ) {
         let until = now_ms.saturating_sub(self.started_ms) / TICK_MS * TICK_MS;
         while self.rules.t_ms + TICK_MS < until {
@@ -202,8 +224,11 @@ impl Trial {
             Some(_) => intake.rows(self.id, self.release, self.stable),
             None => Vec::new(),
         };
-        self.log_e = self.judge.tick(until, &rows).log_e;
-        seen(until, &rows);
+        let load = facts.filter(|_| !rows.is_empty()).map(|facts| self.load(facts, ready));
+        let cutover = core::mem::take(&mut self.cuts_over).then(History::default);
+        let conditions = Conditions { load, cutover };
+        self.log_e = self.judge.tick_under(until, &rows, &conditions).log_e;
+        seen(until, &rows, &conditions);
         self.apply_rules(until, wall_ms, facts);
         if let (Some(cause), None) = (self.condemned(), self.noted.cap_ms) {
             self.noted.cap_ms = Some(wall_ms);

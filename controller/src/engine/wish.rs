@@ -58,6 +58,9 @@ pub fn wish(service: &BlueGreen) -> Wish {
 /// The judge's parameters for a release of this service.
 pub fn analysis(service: &BlueGreen) -> Analysis {
     let wished = &service.spec.analysis;
+    // Without a session key each request draws for itself.
+    let live =
+        if service.spec.session.keys.is_empty() { Analysis::live_per_request() } else { Analysis::live() };
     Analysis {
         alpha: wished.alpha,
         beta: wished.beta,
@@ -65,7 +68,7 @@ pub fn analysis(service: &BlueGreen) -> Analysis {
         error_floor: wished.error_floor,
         // The smallest of the steps' ceilings stands for "in force"; each step asks for its own.
         p_ceiling: wished.absolute_certificate.then_some(0.01),
-        ..Analysis::live()
+        ..live
     }
 }
 

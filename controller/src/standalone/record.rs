@@ -6,7 +6,7 @@
 
 use crate::engine::{Begun, Recorder};
 use crate::world;
-use hueshift_core::judge::Row;
+use hueshift_core::judge::{Conditions, Row};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ impl Worlds {
             let mut recorder = make(path)?;
             // The judge goes on from its checkpoint: what the earlier process heard after it is told again.
             for tick in earlier.ticks.iter().filter(|tick| tick.t_ms <= begun.from_ms) {
-                recorder.tick(tick.t_ms, &tick.reports)?;
+                recorder.tick(tick.t_ms, &tick.reports, &tick.conditions.clone().unwrap_or_default())?;
             }
             return Ok(recorder);
         }
@@ -81,8 +81,8 @@ impl Recorder for Worlds {
         }
     }
 
-    fn tick(&mut self, service: &str, release: u32, t_ms: u64, rows: &[Row]) {
-        self.with(service, release, |recorder| recorder.tick(t_ms, rows));
+    fn tick(&mut self, service: &str, release: u32, t_ms: u64, rows: &[Row], conditions: &Conditions) {
+        self.with(service, release, |recorder| recorder.tick(t_ms, rows, conditions));
     }
 
     fn end(&mut self, service: &str, release: u32, t_ms: u64) {

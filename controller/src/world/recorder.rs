@@ -5,7 +5,7 @@
 //! grows, so the old tail is always covered.
 
 use super::{FORMAT, Roles, Tick};
-use hueshift_core::judge::{Analysis, Row};
+use hueshift_core::judge::{Analysis, Conditions, Row};
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -76,12 +76,13 @@ impl Recorder {
     }
 
     /// Records a tick, also one without rows. Ticks come in time order.
-    pub fn tick(&mut self, t_ms: u64, rows: &[Row]) -> io::Result<()> {
-        if rows.is_empty() {
+    pub fn tick(&mut self, t_ms: u64, rows: &[Row], conditions: &Conditions) -> io::Result<()> {
+        if rows.is_empty() && conditions.cutover.is_none() {
             return if t_ms >= self.written_ms + QUIET_MS { self.end(t_ms) } else { Ok(()) };
         }
+        let conditions = (*conditions != Conditions::default()).then(|| conditions.clone());
         let mut text = String::from(if self.empty { "\n" } else { ",\n" });
-        text.push_str(&serde_json::to_string(&Tick { t_ms, reports: rows.to_vec() })?);
+        text.push_str(&serde_json::to_string(&Tick { t_ms, reports: rows.to_vec(), conditions })?);
         let tail = self.tail + text.len() as u64;
         text.push_str(&tail_at(t_ms));
         self.file.write_all_at(text.as_bytes(), self.tail)?;
@@ -142,15 +143,15 @@ mod tests {
             assert_eq!(world.analysis, analysis, "every parameter, to the last bit");
         };
         check(0, 0);
-        recorder.tick(10, &[]).unwrap();
+        recorder.tick(10, &[], &Conditions::default()).unwrap();
         check(0, 0);
-        recorder.tick(20, &[row(1)]).unwrap();
+        recorder.tick(20, &[row(1)], &Conditions::default()).unwrap();
         check(1, 20);
-        recorder.tick(1_500, &[]).unwrap();
+        recorder.tick(1_500, &[], &Conditions::default()).unwrap();
         check(1, 1_500);
         drop(recorder);
         let mut recorder = Recorder::reopen(&path).unwrap();
-        recorder.tick(1_510, &[row(2), row(3)]).unwrap();
+        recorder.tick(1_510, &[row(2), row(3)], &Conditions::default()).unwrap();
         check(2, 1_510);
         recorder.end(1_990).unwrap();
         check(2, 1_990);

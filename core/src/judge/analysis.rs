@@ -253,7 +253,6 @@ impl Analysis {
             firsts: false,
             scales_ms: Vec::new(),
             latency_min_reference: 2_000,
-            srm: true,
             ..Analysis::live()
         }
     }
