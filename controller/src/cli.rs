@@ -11,7 +11,9 @@ mod explain;
 mod figures;
 mod history;
 mod lint;
+mod plan_sample;
 mod remembered;
+mod report;
 mod screen;
 pub mod simulate;
 mod status;
@@ -70,6 +72,10 @@ enum Verb {
     Lint(lint::LintArgs),
     /// Judge a recorded world offline: one JSON line per tick on standard output.
     Simulate(simulate::SimulateArgs),
+    /// Say how many candidate requests it takes to find a fault, share by share.
+    PlanSample(plan_sample::PlanSampleArgs),
+    /// Show an ended release on a page and compute its verdict again from its record.
+    Report(report::ReportArgs),
     /// Print the definitions of the objects for a cluster: `hueshift crds | kubectl apply --server-side -f -`.
     Crds,
     /// Print a completion script for a shell.
@@ -158,6 +164,8 @@ pub fn run() -> ExitCode {
         Verb::Abort(which) => block_on(steer::steer(which, crate::control::Command::Abort)),
         Verb::Lint(args) => block_on(lint::run(args)),
         Verb::Simulate(args) => simulate::verb(args),
+        Verb::PlanSample(args) => plan_sample::run(args),
+        Verb::Report(args) => block_on(report::run(args)),
         Verb::Crds => crds(),
         Verb::Completions { shell } => completions(shell),
     };

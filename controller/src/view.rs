@@ -11,8 +11,8 @@ mod words;
 pub use self::words::{ended, goes_on, odds, percent, rolls_back};
 
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::judge::Verdict;
 use hueshift_core::judge::evidence::{Interval, Slots};
+use hueshift_core::judge::{Checkpoint, Evidence, Verdict};
 use hueshift_core::share::Bps;
 use serde::{Deserialize, Serialize};
 
@@ -290,12 +290,26 @@ pub struct ReleaseRecord {
     pub uncertified: Vec<Bps>,
     /// The judge's books at the decision.
     pub evidence: Option<EvidenceView>,
+    /// The judge itself at the decision: `hueshift report` computes its evidence again. In files, not in views.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<Box<JudgeRecord>>,
     /// Requests per color in this release.
     pub requests: PerColor<Counted>,
     /// When the candidate's first failure of the decisive run was reported.
     pub first_bad_ms: Option<u64>,
     /// When the rollback was decided: the very reply to a proxy carried the cap.
     pub cap_ms: Option<u64>,
+}
+
+/// A judge at its decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgeRecord {
+    /// Version of the controller that decided.
+    pub version: String,
+    /// What it said.
+    pub evidence: Evidence,
+    /// What it said it from: parameters, counts by proxy and lottery, the state of every test.
+    pub state: Checkpoint,
 }
 
 /// How a release ended.

@@ -148,3 +148,13 @@ fn witnesses_beyond_the_seats_share_one() {
     assert_ne!(judge.verdict(), Verdict::Rollback);
     assert_eq!(judge.sole_witness(), None, "two sit there; neither is named alone");
 }
+
+#[test]
+fn a_record_gives_the_same_evidence_again() {
+    for proxies in [vec![SEES_FAULT], vec![SEES_FAULT, FINE], vec![SEES_FAULT, FINE, HIDES, SEES_FAULT]] {
+        let judge = judged(analysis(), &proxies);
+        let text = serde_json::to_string(&judge.record()).unwrap();
+        let again = Judge::recompute(serde_json::from_str(&text).unwrap()).unwrap();
+        assert_eq!(again, judge.evidence(), "{} witnesses", proxies.len());
+    }
+}

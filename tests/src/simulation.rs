@@ -11,6 +11,7 @@ mod release;
 mod rules;
 mod sessions;
 pub mod settings;
+pub mod table;
 
 pub use many::{Count, Delays, most_in, run_many};
 pub use release::run;
@@ -185,6 +186,12 @@ impl Setting {
     /// With this fault from some time on.
     pub fn with_from(self, from_ms: u64, kind: FaultKind) -> Self {
         Setting { fault: Some(Fault { from_ms, kind }), ..self }
+    }
+
+    /// With stable's latencies from before the release as reference.
+    pub fn referred(self) -> Self {
+        let reference = release::reference(&self);
+        Setting { analysis: Analysis { latency_reference: Some(reference), ..self.analysis }, ..self }
     }
 
     /// Whether latency is judged, hence worth drawing.

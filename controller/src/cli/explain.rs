@@ -2,6 +2,7 @@
 
 use super::ask::Asked;
 use super::figures::{bar, count, latency, plural, progress, rate, span};
+use super::report::range;
 use super::screen::{Ink, Screen, columns};
 use super::{Done, Which, ask, say};
 use crate::text::visible;
@@ -55,8 +56,19 @@ pub(super) fn render(view: &View, service: &ServiceView, screen: &Screen) -> Str
     if let Some(evidence) = service.evidence.as_ref().filter(|_| service.open()) {
         out.push('\n');
         out += &evidence_lines(service, evidence, screen);
+        out += &true_rates(service, evidence)
+            .map(|text| screen.paragraph(&format!("{:LABEL$}", "true errors"), &text))
+            .unwrap_or_default();
     }
     out
+}
+
+/// Where the true error rates lie, however often one looks.
+fn true_rates(service: &ServiceView, evidence: &EvidenceView) -> Option<String> {
+    let of = |color: Color| Some(format!("{} on {color}", range((*evidence.rates.get(color))?)));
+    let rates: Vec<String> = [service.candidate(), service.live].into_iter().filter_map(of).collect();
+    let sure = percent(1.0 - (-evidence.rollback_at).exp());
+    (!rates.is_empty()).then(|| format!("surely ({sure}) {}", rates.join(", ")))
 }
 
 fn headline(service: &ServiceView) -> String {

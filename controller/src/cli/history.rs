@@ -25,7 +25,7 @@ pub(super) struct HistoryArgs {
 }
 
 pub(super) async fn run(args: HistoryArgs) -> Done {
-    let mut records = records(&args).await?;
+    let mut records = records(&args.at, args.service.as_deref()).await?;
     records.sort_by_key(|record| std::cmp::Reverse(record.ended_ms));
     records.truncate(args.limit);
     show(args.output, &records, |screen| render(&records, screen))
@@ -33,12 +33,12 @@ pub(super) async fn run(args: HistoryArgs) -> Done {
 
 /// From the files, which hold more than a view and outlive the controller; where there are none, a controller
 /// that nobody started is the likelier reason than one without releases.
-async fn records(args: &HistoryArgs) -> Result<Vec<ReleaseRecord>, Failure> {
-    let asked = Asked::of(&args.at, args.service.as_deref()).await?;
+pub(super) async fn records(at: &At, service: Option<&str>) -> Result<Vec<ReleaseRecord>, Failure> {
+    let asked = Asked::of(at, service).await?;
     let state = match &asked {
         Asked::Folder { state, .. } => state,
         Asked::Cluster(cluster) => {
-            return cluster.history(args.service.as_deref()).await.map_err(|error| error.failure());
+            return cluster.history(service).await.map_err(|error| error.failure());
         }
     };
     let unreadable =
@@ -51,8 +51,8 @@ async fn records(args: &HistoryArgs) -> Result<Vec<ReleaseRecord>, Failure> {
         // Told beside the result, so that JSON stays JSON.
         let _ = writeln!(io::stderr(), "warning: {}", visible(&problem));
     }
-    if let Some(name) = &args.service {
-        records.retain(|record| record.service == *name);
+    if let Some(name) = service {
+        records.retain(|record| record.service == name);
     }
     Ok(records)
 }

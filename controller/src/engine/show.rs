@@ -6,8 +6,8 @@ use crate::control::{Accepted, Refused};
 use crate::home::Seen;
 use crate::text::visible;
 use crate::view::{
-    self, CertificateView, Claim, ColorView, Counted, End, EvidenceView, MAX_HISTORY, PhaseTime, PlanView,
-    ProxyView, ReleaseRecord, ServiceView, StepTime, StepView, Unit, View, Waiting,
+    self, CertificateView, Claim, ColorView, Counted, End, EvidenceView, JudgeRecord, MAX_HISTORY, PhaseTime,
+    PlanView, ProxyView, ReleaseRecord, ServiceView, StepTime, StepView, Unit, View, Waiting,
 };
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::histogram;
@@ -118,6 +118,7 @@ pub fn record(service: &Service, record: &Record, now_ms: u64, wall_ms: u64) -> 
             .filter(|limit| *limit > Bps::ZERO)
             .collect(),
         evidence: evidence(service),
+        judge: judge(service),
         requests: PerColor::from_fn(|color| {
             let tally = service.facts.totals.get(color);
             Counted { n: tally.completed, errors: tally.errors }
@@ -256,9 +257,14 @@ fn service_view(service: &Service, clock: Clock) -> ServiceView {
             .collect(),
         goes_on: None,
         rolls_back: None,
-        history: service.records.iter().rev().take(MAX_HISTORY).rev().cloned().collect(),
+        history: service.records.iter().rev().take(MAX_HISTORY).rev().map(without_judge).collect(),
         problems: service.problems(),
     }
+}
+
+/// A view is asked for often and read by people: it leaves out what only `report` needs.
+fn without_judge(record: &ReleaseRecord) -> ReleaseRecord {
+    ReleaseRecord { judge: None, ..record.clone() }
 }
 
 fn color_view(service: &Service, color: Color, recent: Option<(PerColor<(u64, u64)>, f64)>) -> ColorView {
@@ -291,6 +297,12 @@ fn color_view(service: &Service, color: Color, recent: Option<(PerColor<(u64, u6
             _ => 0,
         },
     }
+}
+
+fn judge(service: &Service) -> Option<Box<JudgeRecord>> {
+    let trial = service.trial.as_ref()?;
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Some(Box::new(JudgeRecord { version, evidence: trial.evidence(), state: trial.books()? }))
 }
 
 fn evidence(service: &Service) -> Option<EvidenceView> {

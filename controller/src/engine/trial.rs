@@ -33,6 +33,8 @@ pub struct Trial {
     judge: Judge,
     log_e: f64,
     decided: Option<Evidence>,
+    /// The judge at that moment. Not kept over a restart: the record then lacks it.
+    decided_by: Option<Checkpoint>,
     rules: Rules,
     share: Bps,
     absolute: bool,
@@ -108,6 +110,7 @@ impl Trial {
             judge,
             log_e: 0.0,
             decided: None,
+            decided_by: None,
             rules: Rules::default(),
             share: Bps::ZERO,
             absolute,
@@ -155,6 +158,7 @@ impl Trial {
             judge,
             log_e: 0.0,
             decided: saved.decided,
+            decided_by: None,
             share: Bps::ZERO,
             fuse: if saved.rules.fuse { Trips::Global } else { Trips::Quiet },
             rules: saved.rules,
@@ -233,6 +237,7 @@ impl Trial {
         if let (Some(cause), None) = (self.condemned(), self.noted.cap_ms) {
             self.noted.cap_ms = Some(wall_ms);
             self.decided = Some(self.judge.evidence());
+            self.decided_by = Some(self.judge.record());
             let log_e = self.log_e;
             tracing::info!(
                 release = self.release,
@@ -271,6 +276,14 @@ impl Trial {
     /// For people: what it was decided on, or as it is now.
     pub fn evidence(&self) -> Evidence {
         self.decided.clone().unwrap_or_else(|| self.judge.evidence())
+    }
+
+    /// The judge behind [`Trial::evidence`], for the record; `None` if a restart came between.
+    pub fn books(&self) -> Option<Checkpoint> {
+        match &self.decided {
+            Some(_) => self.decided_by.clone(),
+            None => Some(self.judge.record()),
+        }
     }
 
     /// For the recorder.

@@ -12,12 +12,26 @@ const DAY_MS: f64 = 600_000.0;
 const BUCKETS: (f64, f64) = (160.0, 415.0);
 /// A hung request is counted as slow in this bucket once it is this old, ms.
 const HANG_MS: u64 = 5_000;
+/// How long a proxy remembers which slots it has reported, as the filter has it.
+const FIRSTS_MS: u64 = 60_000;
 /// Standard normal quantiles, so that a latency costs a look-up.
 const QUANTILES: usize = 4_096;
 
 /// Runs one release.
 pub fn run(setting: &Setting, seed: u64, rule: &mut impl Rule) -> Outcome {
     Release::new(setting, seed).run(rule)
+}
+
+/// Stable's latencies at full load, a thousand sessions' worth.
+pub(super) fn reference(setting: &Setting) -> BTreeMap<i32, u64> {
+    let mut release = Release::new(setting, 0);
+    let mut counts = BTreeMap::new();
+    for _ in 0..10_000 {
+        let pace = release.population.next(&mut release.chance).pace;
+        let bucket = release.bucket(pace, false);
+        *counts.entry(i32::from(bucket)).or_default() += 1;
+    }
+    counts
 }
 
 struct Release<'a> {
@@ -52,6 +66,7 @@ struct Books {
     green: Counts,
     error_slots: Vec<u16>,
     done_slots: Vec<u16>,
+    first_latency: Vec<(u16, i32)>,
 }
 
 struct Counts {
@@ -108,6 +123,10 @@ impl<'a> Release<'a> {
         self.open(setting.shares[0], rule);
         let threshold = (1.0 / setting.analysis.alpha).ln();
         for t_ms in (1..=setting.duration_ms / setting.tick_ms).map(|n| n * setting.tick_ms) {
+            if t_ms.is_multiple_of(FIRSTS_MS) {
+                self.erred.fill(false);
+                self.timed.fill(false);
+            }
             self.traffic(t_ms);
             let rows = self.reports();
             let word = rule.tick(t_ms, &rows);
@@ -250,11 +269,13 @@ impl<'a> Release<'a> {
         (middle + over).floor().clamp(BUCKETS.0, BUCKETS.1) as u16
     }
 
-    /// Under sticky routing only a slot's first answer counts, as the filter has it.
+    /// Under sticky routing a slot's first answer is told apart, as the filter has it.
     fn time(&mut self, proxy: usize, slot: u16, is_candidate: bool, bucket: u16) {
-        let at = usize::from(slot);
-        if self.setting.analysis.mode == Mode::Sessions && std::mem::replace(&mut self.timed[at], true) {
-            return;
+        if self.setting.analysis.mode == Mode::Sessions {
+            let told = std::mem::replace(&mut self.timed[usize::from(slot)], true);
+            if !told {
+                self.books[proxy].first_latency.push((slot, i32::from(bucket)));
+            }
         }
         let books = &mut self.books[proxy];
         let counts = if is_candidate { &mut books.green } else { &mut books.blue };
@@ -345,6 +366,7 @@ impl<'a> Release<'a> {
             control: None,
             error_slots: take(&mut books.error_slots),
             done_slots: sessions.then(|| std::mem::take(&mut books.done_slots)),
+            first_latency: std::mem::take(&mut books.first_latency),
             ..Row::default()
         }
     }

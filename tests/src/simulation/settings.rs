@@ -8,9 +8,19 @@ pub fn per_request() -> Analysis {
     Analysis { metrics: vec![Metric::Errors], ..Analysis::default() }
 }
 
+/// Likewise latency alone.
+pub fn latency() -> Analysis {
+    Analysis { metrics: vec![Metric::Latency], ..Analysis::default() }
+}
+
 /// What the product judges live.
 pub fn live() -> Analysis {
     Analysis::live()
+}
+
+/// What is compared with the rules of others: the product's judge of errors and latency.
+pub fn compared() -> Analysis {
+    Analysis { metrics: vec![Metric::Errors, Metric::Latency], ..Analysis::live() }
 }
 
 const MINUTE_MS: u64 = 60_000;
@@ -29,7 +39,8 @@ fn passing() -> Sessions {
 pub fn null() -> Vec<(Setting, f64)> {
     let all = 0.99;
     // Thirty sessions have one on the candidate, or none; 0.5 requests/s prove nothing within the hour.
-    let promoted = [all, all, all, 0.15, all, 0.1, all, all, 0.15, 0.95, all, all, 0.9, all, all, all];
+    let promoted =
+        [all, all, all, 0.15, all, 0.1, all, all, 0.15, 0.95, all, all, 0.9, all, all, all, all, all];
     healthy().into_iter().zip(promoted).collect()
 }
 
@@ -78,9 +89,20 @@ fn healthy() -> Vec<Setting> {
             shares: vec![0.05, 0.25, 0.5],
             holdback: Some(0.95),
             latency: Latency { median_ms: 40.0, sigma: 0.5, utilization: 0.5 },
-            ..Setting::plain("a whole ramp and holdback, slower under load", live())
+            // Errors alone: in the holdback stable is nearly idle, so latencies cannot be compared at all.
+            ..Setting::plain(
+                "a whole ramp and holdback, slower under load",
+                Analysis { metrics: vec![Metric::Errors], ..live() },
+            )
         },
-        Setting { sessions: passing(), ..many(Setting::plain, 12, "twelve proxies", live()) },
+        Setting {
+            sessions: passing(),
+            ..many(Setting::plain, 4, "four proxies", Analysis { metrics: vec![Metric::Errors], ..live() })
+        },
+        Setting::plain("latency as stable's, by requests", latency()).referred(),
+        Setting::plain("latency at the margin, × 1.09, by requests", latency())
+            .with(FaultKind::Slower(1.09))
+            .referred(),
     ]
 }
 
@@ -89,6 +111,7 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
     let plain = |name| Setting::plain(name, per_request());
     let long = |name| Setting { duration_ms: 20 * MINUTE_MS, ..plain(name) };
     let band = |mean: f64| mean * 0.85..mean * 1.15;
+    let wide = |mean: f64| mean * 0.75..mean * 1.25;
     vec![
         (plain(".5 → 5 %").with(FaultKind::Errors(0.05)), band(7.5)),
         (Setting { errors: 0.001, ..plain(".1 → 1 %") }.with(FaultKind::Errors(0.01)), band(36.0)),
@@ -96,24 +119,43 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
         (plain("all 5xx").with(FaultKind::Errors(1.0)), 0.25..0.5),
         (plain(".5 → 5 % from 1 min on").with_from(MINUTE_MS, FaultKind::Errors(0.05)), band(12.1)),
         (plain(".5 → 5 % from 5 min on").with_from(5 * MINUTE_MS, FaultKind::Errors(0.05)), band(12.5)),
+        (Setting::plain("latency × 1.5", latency()).with(FaultKind::Slower(1.5)).referred(), wide(2.6)),
+        (
+            Setting::plain("3 % of requests 3 times slower", latency())
+                .with(FaultKind::SlowTail(0.03, 3.0))
+                .referred(),
+            wide(130.0),
+        ),
     ]
 }
 
+/// Twelve equal proxies, errors alone.
+fn twelve(name: &'static str, analysis: Analysis) -> Setting {
+    let analysis = Analysis { metrics: vec![Metric::Errors], ..analysis };
+    Setting { proxies: vec![Proxy::EQUAL; 12], ..Setting::plain(name, analysis) }
+}
+
 /// One of twelve proxies lies about a healthy candidate.
-pub fn forged() -> Setting {
-    Setting {
-        proxies: vec![Proxy::EQUAL; 12],
-        liar: Some(Liar::CandidateErrors(1)),
-        ..Setting::plain("one of twelve proxies forges candidate errors", per_request())
-    }
+pub fn forged(analysis: Analysis) -> Setting {
+    let liar = Some(Liar::CandidateErrors(1));
+    Setting { liar, ..twelve("one of twelve proxies forges candidate errors", analysis) }
+}
+
+/// A true 5 % fault that twelve honest proxies see.
+pub fn honest(analysis: Analysis) -> Setting {
+    twelve("twelve honest proxies, .5 → 5 %", analysis).with(FaultKind::Errors(0.05))
 }
 
 /// One of twelve proxies hides a true 5 % fault.
-pub fn hidden() -> Setting {
-    Setting {
-        proxies: vec![Proxy::EQUAL; 12],
-        liar: Some(Liar::StableErrors(2)),
-        ..Setting::plain("one of twelve proxies forges stable errors, .5 → 5 %", per_request())
-    }
-    .with(FaultKind::Errors(0.05))
+pub fn hidden(analysis: Analysis) -> Setting {
+    let liar = Some(Liar::StableErrors(2));
+    let setting = twelve("one of twelve proxies forges stable errors, .5 → 5 %", analysis);
+    Setting { liar, ..setting }.with(FaultKind::Errors(0.05))
+}
+
+/// A true 5 % fault where one proxy has nine tenths of the traffic.
+pub fn dominated(analysis: Analysis) -> Setting {
+    let proxy = |at| Proxy { weight: if at == 0 { 99.0 } else { 1.0 }, ..Proxy::EQUAL };
+    let setting = twelve("one of twelve proxies has 90 % of the traffic, .5 → 5 %", analysis);
+    Setting { proxies: (0..12).map(proxy).collect(), ..setting }.with(FaultKind::Errors(0.05))
 }

@@ -12,6 +12,7 @@
 )]
 
 mod distribution;
+mod judge;
 mod rescue;
 mod soft;
 
@@ -51,6 +52,12 @@ enum What {
         #[arg(long, default_value_t = 20)]
         runs: u32,
     },
+    /// The judge against the rules of others on simulated traffic; writes the table into the README
+    Judge {
+        /// Releases per cell
+        #[arg(long, default_value_t = 500)]
+        runs: u64,
+    },
     /// Sixteen workers started at once: does each draw a number of its own
     Workers {
         /// Rounds
@@ -61,6 +68,10 @@ enum What {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let What::Judge { runs } = arguments.what {
+        judge::measure(runs);
+        return ExitCode::SUCCESS;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!("Envoy {}, {cores} cores, {} build", programs::envoy_version(), build());
@@ -78,6 +89,7 @@ async fn run(what: What) {
         What::Soft { runs } => soft::five_percent(runs).await,
         What::Shared { runs } => soft::shared_incident(runs).await,
         What::Workers { runs } => workers(runs).await,
+        What::Judge { runs } => judge::measure(runs),
     }
 }
 

@@ -1,0 +1,277 @@
+//! `report`: one ended release on a page, and the proof that its verdict follows from its record.
+//!
+//! The record holds the judge at its decision: parameters, counts by proxy and lottery, the state of every test. The
+//! evidence is computed again from that, by this version's formulas, and compared with what was said then. Where the
+//! two differ the exit code is 1.
+
+use super::figures::{count, plural, span};
+use super::screen::{Ink, Screen, columns};
+use super::{At, Done, Failure, Output, show};
+use crate::text::visible;
+use crate::view::{JudgeRecord, ReleaseRecord, ended, odds, percent};
+use clap::Args;
+use hueshift_core::color::Color;
+use hueshift_core::judge::evidence::Interval;
+use hueshift_core::judge::{Evidence, Judge, Metric};
+use serde::Serialize;
+use serde_json::Value;
+use std::process::ExitCode;
+
+/// Labels are filled up to this.
+const LABEL: usize = 12;
+/// Numbers agree within this part of themselves: another libm may differ in the last digits.
+const TOLERANCE: f64 = 1e-9;
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// The release's number.
+    release: u32,
+    /// Its service; may be left out when only one has such a release.
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// For people or for programs.
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Output,
+    #[command(flatten)]
+    at: At,
+}
+
+/// A record and what came of computing it again.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    record: &'a ReleaseRecord,
+    /// Absent: the record does not hold its judge.
+    recomputed: Option<Evidence>,
+    agrees: Option<bool>,
+    /// What differs, as `path: then, now`.
+    differences: Vec<String>,
+}
+
+pub(super) async fn run(args: ReportArgs) -> Done {
+    let record = find(&args).await?;
+    let report = Report::of(&record);
+    show(args.output, &report, |screen| render(&report, screen))?;
+    Ok(if report.agrees == Some(false) { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+async fn find(args: &ReportArgs) -> Result<ReleaseRecord, Failure> {
+    let records = super::history::records(&args.at, args.service.as_deref()).await?;
+    let mut found = records.into_iter().filter(|record| record.release == args.release);
+    match (found.next(), found.next()) {
+        (Some(record), None) => Ok(record),
+        (Some(_), Some(_)) => Err(Failure::usage(format!(
+            "several services have a release {}; name one with --service",
+            args.release
+        ))),
+        (None, _) => Err(Failure::usage(format!(
+            "no ended release {} is kept; `hueshift history` lists them",
+            args.release
+        ))),
+    }
+}
+
+// === impl Report ===
+
+impl<'a> Report<'a> {
+    fn of(record: &'a ReleaseRecord) -> Self {
+        let Some(judge) = &record.judge else {
+            return Report { record, recomputed: None, agrees: None, differences: Vec::new() };
+        };
+        match Judge::recompute(judge.state.clone()) {
+            Ok(again) => {
+                let value = |evidence: &Evidence| serde_json::to_value(evidence).unwrap_or_default();
+                let mut differences = Vec::new();
+                compare("", &value(&judge.evidence), &value(&again), &mut differences);
+                let agrees = Some(differences.is_empty());
+                Report { record, recomputed: Some(again), agrees, differences }
+            }
+            Err(why) => Report { record, recomputed: None, agrees: None, differences: vec![why.to_string()] },
+        }
+    }
+}
+
+/// Lists what differs between two values.
+fn compare(path: &str, then: &Value, now: &Value, differences: &mut Vec<String>) {
+    match (then, now) {
+        (Value::Object(then), Value::Object(now)) => {
+            for (name, value) in then {
+                compare(&format!("{path}.{name}"), value, now.get(name).unwrap_or(&Value::Null), differences);
+            }
+        }
+        (Value::Number(a), Value::Number(b)) if near(a.as_f64(), b.as_f64()) => {}
+        (then, now) if then == now => {}
+        (then, now) => differences.push(format!("{}: {then}, {now}", path.trim_start_matches('.'))),
+    }
+}
+
+fn near(a: Option<f64>, b: Option<f64>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => (a - b).abs() <= TOLERANCE * (1.0 + a.abs()),
+        _ => false,
+    }
+}
+
+fn render(report: &Report<'_>, screen: &Screen) -> String {
+    let record = report.record;
+    let headline = format!(
+        "{}: release {} tried {} ({}) against {}",
+        visible(&record.service),
+        record.release,
+        visible(&record.revision),
+        record.candidate,
+        visible(&record.stable_revision)
+    );
+    let mut out = format!("{}\n\n", screen.ink(Ink::Bold, headline));
+    let mut line =
+        |label: &str, text: &str| out.push_str(&screen.paragraph(&format!("{label:LABEL$}"), text));
+    line("result", &ended(record));
+    let took = span(record.ended_ms.saturating_sub(record.started_ms));
+    line("when", &format!("{}, for {took}", screen.date(record.started_ms)));
+    if !record.steps.is_empty() {
+        let shares: Vec<String> = record.steps.iter().map(|step| step.share.to_string()).collect();
+        line("shares", &shares.join(", "));
+    }
+    if let Some(judge) = &record.judge {
+        if let Some(text) = concentration(&judge.evidence) {
+            line("failures", &text);
+        }
+        for text in chances(judge) {
+            line("evidence", &text);
+        }
+    }
+    line("proof", &proof(report));
+    out.push('\n');
+    out + &counts(record, screen)
+}
+
+/// How far the failures spread over sessions.
+fn concentration(evidence: &Evidence) -> Option<String> {
+    let (errors, slots) = (evidence.counted.green_errors, evidence.candidate_slots);
+    (errors > 0 && slots.errors > 0).then(|| {
+        format!(
+            "{} of the candidate came from {} of {}",
+            plural(errors, "failure"),
+            count(slots.errors.into()),
+            plural(slots.done.into(), "session")
+        )
+    })
+}
+
+/// What chance explains, in all and by metric.
+fn chances(judge: &JudgeRecord) -> Vec<String> {
+    let Evidence { log_e, rollback_at, metrics, .. } = &judge.evidence;
+    let all = format!(
+        "chance alone looks this bad at {} at most; rolled back from {} on",
+        odds(*log_e),
+        odds(*rollback_at)
+    );
+    let metric = |metric: Metric| Some(format!("{}: {}", metric.as_str(), odds(metrics.get(metric)?)));
+    [all].into_iter().chain(Metric::ALL.into_iter().filter_map(metric)).collect()
+}
+
+fn proof(report: &Report<'_>) -> String {
+    match (&report.record.judge, report.agrees) {
+        (Some(judge), Some(true)) => format!(
+            "computed again from the record (written by {}) by {}: it agrees",
+            visible(&judge.version),
+            env!("CARGO_PKG_VERSION")
+        ),
+        (Some(_), Some(false)) => {
+            format!("computed again from the record: it DIFFERS: {}", report.differences.join("; "))
+        }
+        (Some(_), None) => format!("cannot be computed again: {}", report.differences.join("; ")),
+        (None, _) => "cannot be computed again: the record does not hold its judge".to_owned(),
+    }
+}
+
+fn counts(record: &ReleaseRecord, screen: &Screen) -> String {
+    let first = " ".repeat(LABEL - 2);
+    let heads = [first.as_str(), "REQUESTS", "FAILED", "RATE", "TRUE RATE"];
+    let mut rows = vec![heads.map(|head| screen.ink(Ink::Dim, head)).to_vec()];
+    for color in Color::BOTH {
+        let counted = record.requests.get(color);
+        let interval = record.evidence.as_ref().and_then(|evidence| *evidence.rates.get(color));
+        rows.push(vec![
+            super::explain::named(color, screen),
+            count(counted.n),
+            count(counted.errors),
+            counted.rate().map_or("-".to_owned(), percent),
+            interval.map_or("-".to_owned(), range),
+        ]);
+    }
+    columns(&rows)
+}
+
+/// `0.3 % to 1.2 %`.
+pub(super) fn range(Interval { lower, upper, .. }: Interval) -> String {
+    format!("{} to {}", percent(lower), percent(upper))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hueshift_core::judge::{Analysis, Row, Side};
+
+    fn judge() -> Box<JudgeRecord> {
+        let mut judge = Judge::new(Analysis::live()).unwrap();
+        for tick in 1..=40u16 {
+            let n = i64::from(tick);
+            let side = |requests, errors| {
+                Some(Side { requests: Some(requests), errors: Some(errors), ..Side::default() })
+            };
+            let row = Row {
+                proxy: "gw".into(),
+                incarnation: 1,
+                seq: tick.into(),
+                epoch: 1,
+                split: 0.1,
+                green: side(10 * n, n),
+                blue: side(90 * n, 0),
+                error_slots: vec![tick],
+                done_slots: Some((0..10).map(|i| tick * 10 + i).collect()),
+                ..Row::default()
+            };
+            judge.tick(u64::from(tick) * 250, &[row]);
+        }
+        Box::new(JudgeRecord { version: "0.0.1".into(), evidence: judge.evidence(), state: judge.record() })
+    }
+
+    fn record() -> ReleaseRecord {
+        let view: crate::view::View =
+            serde_json::from_str(include_str!("../../tests/views/two-services.json")).unwrap();
+        ReleaseRecord { judge: Some(judge()), ..view.services[1].history[1].clone() }
+    }
+
+    fn page(record: &ReleaseRecord) -> String {
+        let screen = Screen { width: Some(100), height: 24, paint: false, zone: jiff::tz::TimeZone::UTC };
+        render(&Report::of(record), &screen)
+    }
+
+    #[test]
+    fn a_record_agrees_with_itself_also_after_writing_and_reading() {
+        let text = serde_json::to_string(&record()).unwrap();
+        let read: ReleaseRecord = serde_json::from_str(&text).unwrap();
+        let report = Report::of(&read);
+        assert_eq!((report.agrees, report.differences.len()), (Some(true), 0), "{:?}", report.differences);
+        let page = page(&read);
+        assert!(page.contains("written by 0.0.1") && page.contains("it agrees"), "{page}");
+        assert!(page.contains("40 failures of the candidate came from 31 of"), "{page}");
+    }
+
+    #[test]
+    fn a_record_that_was_changed_is_found_out() {
+        let mut record = record();
+        record.judge.as_mut().unwrap().evidence.log_e -= 0.001;
+        let report = Report::of(&record);
+        assert_eq!(report.agrees, Some(false));
+        assert!(report.differences[0].starts_with("log_e: "), "{:?}", report.differences);
+        assert!(page(&record).contains("it DIFFERS: log_e: "));
+    }
+
+    #[test]
+    fn an_old_record_says_that_it_proves_nothing() {
+        let record = ReleaseRecord { judge: None, ..record() };
+        assert!(page(&record).contains("the record does not hold its judge"));
+        assert_eq!(Report::of(&record).agrees, None);
+    }
+}
