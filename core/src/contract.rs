@@ -35,6 +35,9 @@ pub const REPORT_IDLE_MS: u32 = 10_000;
 /// Lottery slots: a session key falls into one of these, a share of one basis point each.
 pub const SLOTS: u16 = 10_000;
 
+/// Above every latency bucket: what a slot is multiplied with in `first_latency`.
+pub const FIRST_LATENCY_BUCKETS: u32 = 512;
+
 /// First 16 hex digits of the BlueGreen's UID: which service a plan, a report or a cap is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceId([u8; 8]);
@@ -98,11 +101,16 @@ pub struct LotteryReport {
     pub limit: Bps,
     /// Counters per color.
     pub tallies: PerColor<Tally>,
-    /// Lottery slots with a first error in this release, on either color; since the ack (all after a new term).
+    /// Lottery slots with an error on either color, since the ack: the first one in this release (all of them again
+    /// after a new term), and then the first one in each minute, so that a fault among sessions that all erred before
+    /// is seen.
     pub error_slots: Vec<u16>,
     /// Lottery slots whose first completed request *on the candidate* in this release was booked here; likewise. A
     /// session that moves over at a step is a new unit of the absolute certificate, whatever it did on stable.
     pub done_slots: Vec<u16>,
+    /// Lottery slots with the time to first byte of their first good answer in each minute, since the ack:
+    /// slot × [`FIRST_LATENCY_BUCKETS`] + bucket ([`crate::histogram`]).
+    pub first_latency: Vec<u32>,
 }
 
 /// [`LotteryReport`] as it is read. Not `serde(flatten)`: that hands the histograms' keys over as strings, and
@@ -119,6 +127,8 @@ struct FlatLottery {
     error_slots: Vec<u16>,
     #[serde(default)]
     done_slots: Vec<u16>,
+    #[serde(default)]
+    first_latency: Vec<u32>,
 }
 
 /// [`LotteryReport`] as it is written: borrowed, because the filter writes it several times a second.
@@ -132,6 +142,8 @@ struct FlatLotteryRef<'a> {
     error_slots: &'a [u16],
     #[serde(skip_serializing_if = "<[u16]>::is_empty")]
     done_slots: &'a [u16],
+    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
+    first_latency: &'a [u32],
 }
 
 /// Counters of one color in one lottery. `completed` = `ok` + `errors`; a client that went away is in neither.
@@ -157,7 +169,8 @@ pub struct Tally {
     pub in_flight: u32,
     /// Gauge: longest time since the upstream's last byte (or the start) among them, ms.
     pub oldest_ms: u64,
-    /// Requests that were once in flight for longer than `hang_ms` without a byte from upstream.
+    /// Requests that were once in flight for longer than `hang_ms` without a byte from upstream: each counts as
+    /// completed and failed (as a timeout) at that moment, and never again.
     pub hung: u64,
 }
 
@@ -348,16 +361,23 @@ impl core::error::Error for NotAServiceId {}
 
 impl From<FlatLottery> for LotteryReport {
     fn from(flat: FlatLottery) -> Self {
-        let FlatLottery { epoch, limit, blue, green, error_slots, done_slots } = flat;
-        LotteryReport { epoch, limit, tallies: PerColor { blue, green }, error_slots, done_slots }
+        let FlatLottery { epoch, limit, blue, green, error_slots, done_slots, first_latency } = flat;
+        LotteryReport {
+            epoch,
+            limit,
+            tallies: PerColor { blue, green },
+            error_slots,
+            done_slots,
+            first_latency,
+        }
     }
 }
 
 impl Serialize for LotteryReport {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let LotteryReport { epoch, limit, tallies, error_slots, done_slots } = self;
-        let PerColor { blue, green } = tallies;
-        FlatLotteryRef { epoch: *epoch, limit: *limit, blue, green, error_slots, done_slots }.serialize(to)
+        let LotteryReport { epoch, limit, tallies, error_slots, done_slots, first_latency } = self;
+        let (epoch, limit, PerColor { blue, green }) = (*epoch, *limit, tallies);
+        FlatLotteryRef { epoch, limit, blue, green, error_slots, done_slots, first_latency }.serialize(to)
     }
 }
 
@@ -402,6 +422,7 @@ mod tests {
             epoch: 7,
             tallies: PerColor { blue: tally.clone(), green: tally },
             done_slots: alloc::vec![1, 9_999],
+            first_latency: alloc::vec![9_999 * FIRST_LATENCY_BUCKETS + 415],
             ..LotteryReport::default()
         };
         let text = serde_json::to_string(&lottery).unwrap();

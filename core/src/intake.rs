@@ -98,7 +98,7 @@ pub enum Malformed {
     Errors,
     /// A counter above 2^53.
     TooLarge,
-    /// A slot above 9999.
+    /// A slot above 9999, or a latency that is in no bucket.
     Slot,
 }
 

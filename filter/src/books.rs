@@ -5,12 +5,16 @@
 //! reordered report harms nothing. Slots are a set that only grows: they are sent until acknowledged, and all of
 //! them again after another term, because a new leader may know nothing.
 //!
+//! Two memories of slots are cleared every minute: which erred again, and whose latency was told. A session is one
+//! draw of the lottery, but a long release would use all slots up and see no late fault; what was acknowledged of a
+//! past minute is dropped.
+//!
 //! Bounds: [`MAX_LOTTERIES`] lotteries; when one more is opened the oldest epoch goes (first those that are idle and
 //! acknowledged) and is never opened again, since its counters would begin at 0 and seem to shrink.
 
 use crate::vec_map::VecMap;
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::contract::{LotteryReport, SLOTS, Tally};
+use hueshift_core::contract::{FIRST_LATENCY_BUCKETS, LotteryReport, SLOTS, Tally};
 use hueshift_core::histogram;
 use hueshift_core::outcome::{Counts, Outcome};
 use hueshift_core::share::Bps;
@@ -18,7 +22,11 @@ use hueshift_core::share::Bps;
 /// Most lotteries of a release that a worker keeps.
 pub const MAX_LOTTERIES: usize = 64;
 /// Most slots of one kind that a row of a report carries; the rest follows in the next one.
-pub const MAX_SLOTS_PER_ROW: usize = 4096;
+pub const MAX_SLOTS_PER_ROW: usize = 2048;
+/// Most entries of a past minute that are kept although the leader did not acknowledge them.
+const MAX_UNSAID: usize = 16_384;
+/// How often the memories of a minute are cleared.
+const MINUTE_US: u64 = 60_000_000;
 
 /// Counters per lottery.
 #[derive(Debug, Default)]
@@ -33,6 +41,11 @@ pub struct Books {
     erred: SlotSet,
     /// Slots with a completed request on the candidate.
     done: SlotSet,
+    /// Slots with an error in this minute.
+    erred_lately: SlotSet,
+    /// Slots whose latency was told in this minute.
+    timed_lately: SlotSet,
+    minute_since_us: u64,
 }
 
 /// One lottery's counters.
@@ -45,8 +58,10 @@ pub struct Lottery {
     stable: Color,
     counts: PerColor<Counters>,
     in_flight: u32,
-    error_slots: SlotLog,
-    done_slots: SlotLog,
+    error_slots: Log,
+    error_slots_again: Log,
+    done_slots: Log,
+    first_latency: Log,
     /// Grows with each change.
     version: u64,
     acked: u64,
@@ -86,10 +101,10 @@ pub enum Opened {
     Gone,
 }
 
-/// Slots in order of first sight, of which the first `acked` are known to the leader.
+/// Slots (or what is told of them) in order of first sight, of which the first `acked` are known to the leader.
 #[derive(Debug, Default)]
-struct SlotLog {
-    slots: Vec<u16>,
+struct Log {
+    entries: Vec<u32>,
     acked: usize,
     sent: usize,
 }
@@ -150,33 +165,69 @@ impl Books {
         }
     }
 
-    /// A request ended; whether it was one of the books' own.
+    /// A request ended.
     pub fn ended(&mut self, number: u32, color: Color, entry: &Entry) {
+        self.landed(number);
+        self.count(number, color, entry);
+    }
+
+    /// A request that was counted as hung ended.
+    pub fn landed(&mut self, number: u32) {
+        if let Some(lottery) = self.lotteries.get_mut(&number) {
+            lottery.in_flight = lottery.in_flight.saturating_sub(1);
+            lottery.version += 1;
+        }
+    }
+
+    /// A request is silent for too long: it counts as failed, once.
+    pub fn hung(&mut self, number: u32, color: Color, slot: Option<u16>) {
+        if let Some(lottery) = self.lotteries.get_mut(&number) {
+            lottery.counts.get_mut(color).hung += 1;
+        }
+        self.count(number, color, &Entry { outcome: Outcome::Timeout, slot, times_us: None });
+    }
+
+    fn count(&mut self, number: u32, color: Color, entry: &Entry) {
         let Some(lottery) = self.lotteries.get_mut(&number) else { return };
-        lottery.in_flight = lottery.in_flight.saturating_sub(1);
         lottery.version += 1;
         lottery.counts.get_mut(color).take(entry);
         let Some(slot) = entry.slot else { return };
         match entry.outcome.counts_as() {
             Counts::Neither => return,
-            Counts::Success => {}
+            Counts::Success => {
+                if let Some((first_byte_us, _)) = entry.times_us
+                    && self.timed_lately.insert(slot)
+                {
+                    let bucket = u32::from(histogram::bucket_of(first_byte_us));
+                    lottery.first_latency.entries.push(u32::from(slot) * FIRST_LATENCY_BUCKETS + bucket);
+                }
+            }
             Counts::Error => {
+                let fresh = self.erred_lately.insert(slot);
                 if self.erred.insert(slot) {
-                    lottery.error_slots.slots.push(slot);
+                    lottery.error_slots.entries.push(slot.into());
+                } else if fresh {
+                    lottery.error_slots_again.entries.push(slot.into());
                 }
             }
         }
         // A session that moves over at a step is a new unit of the candidate's, whatever it did on stable.
         if color != lottery.stable && self.done.insert(slot) {
-            lottery.done_slots.slots.push(slot);
+            lottery.done_slots.entries.push(slot.into());
         }
     }
 
-    /// A request is silent for too long.
-    pub fn hung(&mut self, lottery: u32, color: Color) {
-        if let Some(lottery) = self.lotteries.get_mut(&lottery) {
-            lottery.counts.get_mut(color).hung += 1;
-            lottery.version += 1;
+    /// Clears the memories of a minute that is over.
+    pub fn renew(&mut self, now_us: u64) {
+        if now_us.abs_diff(self.minute_since_us) < MINUTE_US {
+            return;
+        }
+        self.minute_since_us = now_us;
+        self.erred_lately = SlotSet::default();
+        self.timed_lately = SlotSet::default();
+        for lottery in self.lotteries.values_mut() {
+            lottery.error_slots_again.forget_said();
+            lottery.first_latency.forget_said();
         }
     }
 
@@ -189,14 +240,17 @@ impl Books {
     /// The row of a lottery for report `seq`; gauges are the caller's to fill in.
     pub fn row(&mut self, number: u32, seq: u64) -> Option<LotteryReport> {
         let lottery = self.lotteries.get_mut(&number)?;
-        let error_slots = lottery.error_slots.send();
-        let done_slots = lottery.done_slots.send();
-        let all_slots = lottery.error_slots.all_sent() && lottery.done_slots.all_sent();
-        // With slots left over the row counts as changed still, so that the next report carries on.
-        let version = if all_slots { lottery.version } else { lottery.version.saturating_sub(1) };
+        let mut error_slots = slots(lottery.error_slots.send());
+        error_slots.extend(slots(lottery.error_slots_again.send()));
+        let done_slots = slots(lottery.done_slots.send());
+        let first_latency = lottery.first_latency.send().to_vec();
+        let all = lottery.logs().iter().all(|log| log.all_sent());
+        // With entries left over the row counts as changed still, so that the next report carries on.
+        let version = if all { lottery.version } else { lottery.version.saturating_sub(1) };
         lottery.sent = Some((seq, version));
         let tallies = PerColor::from_fn(|color| lottery.counts.get(color).to_wire());
-        Some(LotteryReport { epoch: lottery.epoch, limit: lottery.limit, tallies, error_slots, done_slots })
+        let Lottery { epoch, limit, .. } = *lottery;
+        Some(LotteryReport { epoch, limit, tallies, error_slots, done_slots, first_latency })
     }
 
     /// The leader took all reports up to `seq`.
@@ -206,8 +260,7 @@ impl Books {
                 && sent_seq <= seq
             {
                 lottery.acked = lottery.acked.max(version);
-                lottery.error_slots.acked = lottery.error_slots.sent;
-                lottery.done_slots.acked = lottery.done_slots.sent;
+                lottery.logs().into_iter().for_each(|log| log.acked = log.sent);
                 lottery.sent = None;
             }
         }
@@ -218,8 +271,7 @@ impl Books {
         for lottery in self.lotteries.values_mut() {
             lottery.acked = 0;
             lottery.sent = None;
-            lottery.error_slots.acked = 0;
-            lottery.done_slots.acked = 0;
+            lottery.logs().into_iter().for_each(|log| log.acked = 0);
         }
     }
 
@@ -239,8 +291,10 @@ impl Lottery {
             stable,
             counts: PerColor::default(),
             in_flight: 0,
-            error_slots: SlotLog::default(),
-            done_slots: SlotLog::default(),
+            error_slots: Log::default(),
+            error_slots_again: Log::default(),
+            done_slots: Log::default(),
+            first_latency: Log::default(),
             // News by itself: that the worker enforces it.
             version: 1,
             acked: 0,
@@ -250,6 +304,10 @@ impl Lottery {
 
     fn settled(&self) -> bool {
         self.in_flight == 0 && self.acked == self.version
+    }
+
+    fn logs(&mut self) -> [&mut Log; 4] {
+        [&mut self.error_slots, &mut self.error_slots_again, &mut self.done_slots, &mut self.first_latency]
     }
 }
 
@@ -289,19 +347,31 @@ impl Counters {
     }
 }
 
-// === impl SlotLog ===
+// === impl Log ===
 
-impl SlotLog {
-    fn send(&mut self) -> Vec<u16> {
-        let news = self.slots.get(self.acked..).unwrap_or_default();
-        let part: Vec<u16> = news.iter().take(MAX_SLOTS_PER_ROW).copied().collect();
+impl Log {
+    fn send(&mut self) -> &[u32] {
+        let news = self.entries.get(self.acked..).unwrap_or_default();
+        let part = news.get(..MAX_SLOTS_PER_ROW).unwrap_or(news);
         self.sent = self.acked + part.len();
         part
     }
 
     fn all_sent(&self) -> bool {
-        self.sent == self.slots.len()
+        self.sent == self.entries.len()
     }
+
+    /// Drops what the leader knows; of the rest the newest, if it is too much.
+    fn forget_said(&mut self) {
+        let known = self.acked.max(self.entries.len().saturating_sub(MAX_UNSAID)).min(self.entries.len());
+        drop(self.entries.drain(..known));
+        self.acked = self.acked.saturating_sub(known);
+        self.sent = self.sent.saturating_sub(known);
+    }
+}
+
+fn slots(entries: &[u32]) -> Vec<u16> {
+    entries.iter().filter_map(|slot| u16::try_from(*slot).ok()).collect()
 }
 
 // === impl SlotSet ===
@@ -383,6 +453,47 @@ mod tests {
         books.forget_acks();
         assert_eq!(books.due(), [one, two]);
         assert_eq!(books.row(one, 4).unwrap().error_slots, [3]);
+    }
+
+    #[test]
+    fn a_session_is_told_once_a_minute_with_its_first_latency_and_an_error() {
+        let mut books = Books::default();
+        let one = open(&mut books, 1, 500);
+        books.renew(MINUTE_US);
+        let mut seq = 0;
+        let mut told = |books: &mut Books, now_us| {
+            for _ in 0..3 {
+                end(books, one, Color::Green, Outcome::Success, 3);
+                end(books, one, Color::Green, Outcome::ServerError, 3);
+            }
+            books.renew(now_us);
+            seq += 1;
+            let row = books.row(one, seq).unwrap();
+            books.acked(seq);
+            (row.error_slots, row.first_latency)
+        };
+        let latency = 3 * FIRST_LATENCY_BUCKETS + u32::from(histogram::bucket_of(1500));
+        assert_eq!(told(&mut books, MINUTE_US + 1), (vec![3], vec![latency]));
+        assert_eq!(told(&mut books, 2 * MINUTE_US), (vec![], vec![]), "the minute is over after these");
+        assert_eq!(told(&mut books, 2 * MINUTE_US + 1), (vec![3], vec![latency]));
+        books.forget_acks();
+        assert_eq!(
+            told(&mut books, 2 * MINUTE_US + 2).0,
+            [3, 3],
+            "after a new term the release's first ones, too"
+        );
+    }
+
+    #[test]
+    fn what_nobody_acknowledges_is_kept_within_bounds() {
+        let mut books = Books::default();
+        let one = open(&mut books, 1, 500);
+        for minute in 1..10 {
+            (0..SLOTS).for_each(|slot| end(&mut books, one, Color::Green, Outcome::Success, slot));
+            books.renew(minute * MINUTE_US);
+        }
+        let lottery = books.lotteries.get(&one).unwrap();
+        assert!(lottery.first_latency.entries.len() <= MAX_UNSAID);
     }
 
     #[test]

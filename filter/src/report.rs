@@ -271,14 +271,14 @@ impl Vm {
 }
 
 /// Most bytes of one row: full histograms of both colors and as many slots as a row carries.
-const MAX_ROW_BYTES: usize = 80 * 1024;
+const MAX_ROW_BYTES: usize = 96 * 1024;
 
 /// About the bytes that a row takes, never less.
 fn row_bytes(row: &LotteryReport) -> usize {
     let tally = |tally: &hueshift_core::contract::Tally| {
         400 + 40 * tally.outcomes.len() + 28 * (tally.first_byte.len() + tally.total.len())
     };
-    let slots = 6 * (row.error_slots.len() + row.done_slots.len());
+    let slots = 6 * (row.error_slots.len() + row.done_slots.len()) + 8 * row.first_latency.len();
     200 + tally(&row.tallies.blue) + tally(&row.tallies.green) + slots
 }
 

@@ -280,18 +280,37 @@ impl Vm {
     pub fn land(&mut self, id: FlightId, outcome: Outcome, host: &mut impl Host) {
         let Some(flight) = self.flights.end(id) else { return };
         let Booking { service: key, lottery, color } = flight.booking;
+        if flight.hung {
+            // It was counted as failed when it hung.
+            if let Some(service) = self.services.get_mut(&key) {
+                service.books.landed(lottery);
+            }
+            return;
+        }
         let counts = outcome.counts_as();
         self.metrics.ended(key.0, color, counts == Counts::Error);
         let Some(service) = self.services.get_mut(&key) else { return };
-        let times_us =
-            flight.first_byte_us.filter(|_| !flight.hung && counts == Counts::Success).map(|first| {
-                let since_start = |end: u64| end.saturating_sub(flight.started_us);
-                (since_start(first), since_start(host.now_us()))
-            });
+        let times_us = flight.first_byte_us.filter(|_| counts == Counts::Success).map(|first| {
+            let since_start = |end: u64| end.saturating_sub(flight.started_us);
+            (since_start(first), since_start(host.now_us()))
+        });
         service.books.ended(lottery, color, &Entry { outcome, slot: flight.slot, times_us });
-        if let Some(slot) = flight.slot
-            && counts != Counts::Neither
-            && service.observe(color, slot, counts == Counts::Error, host, &mut self.problems)
+        if counts != Counts::Neither {
+            self.observe(key, color, flight.slot, counts == Counts::Error, host);
+        }
+    }
+
+    /// Tells the fuse what became of a request.
+    fn observe(
+        &mut self,
+        key: (ServiceId, u32),
+        color: Color,
+        slot: Option<u16>,
+        error: bool,
+        host: &mut impl Host,
+    ) {
+        if let (Some(slot), Some(service)) = (slot, self.services.get_mut(&key))
+            && service.observe(color, slot, error, host, &mut self.problems)
         {
             self.reporter.urgent = true;
             let (id, release) = key;
@@ -319,8 +338,9 @@ impl Vm {
                 service.read_shared(host);
             }
         }
-        self.find_hung(now_us);
+        self.find_hung(now_us, host);
         self.drop_superseded();
+        self.services.values_mut().for_each(|service| service.books.renew(now_us));
         self.report(now_us, !open.is_empty(), host);
         self.metrics.flush(host, &mut self.problems);
         let busy = !open.is_empty() || self.reporter.urgent;
@@ -342,15 +362,21 @@ impl Vm {
         }
     }
 
-    /// Counts each request once that the upstream has left without a byte for too long.
-    fn find_hung(&mut self, now_us: u64) {
+    /// Counts each request once as failed that the upstream has left without a byte for too long.
+    fn find_hung(&mut self, now_us: u64, host: &mut impl Host) {
+        let mut hung = Vec::new();
         for flight in self.flights.iter_mut().filter(|flight| !flight.hung) {
             let Some(service) = self.services.get_mut(&flight.booking.service) else { continue };
             let age_ms = now_us.saturating_sub(flight.last_byte_us) / 1000;
             if age_ms >= service.settings.hang_ms {
                 flight.hung = true;
-                service.books.hung(flight.booking.lottery, flight.booking.color);
+                service.books.hung(flight.booking.lottery, flight.booking.color, flight.slot);
+                hung.push((flight.booking, flight.slot));
             }
+        }
+        for (Booking { service: key, color, .. }, slot) in hung {
+            self.metrics.ended(key.0, color, true);
+            self.observe(key, color, slot, true, host);
         }
     }
 
@@ -504,14 +530,30 @@ mod tests {
             rig.reply("{}");
         }
         let green = rig.reports().pop().unwrap().plans.remove(0).lotteries.remove(0).tallies.green;
-        assert_eq!((green.hung, green.in_flight), (1, 2));
+        assert_eq!((green.hung, green.in_flight, green.completed, green.errors), (1, 2, 1, 1));
         assert!(green.oldest_ms >= 8_500);
         rig.answer(&mut silent, "200");
         rig.answer(&mut talking, "200");
         rig.pass_ms(1000);
         let green = rig.reports().pop().unwrap().plans.remove(0).lotteries.remove(0).tallies.green;
-        assert_eq!((green.hung, green.completed, green.in_flight), (1, 2, 0));
+        assert_eq!((green.hung, green.completed, green.errors, green.in_flight), (1, 2, 1, 0));
         assert_eq!(green.first_byte.values().sum::<u64>(), 1, "a hung request has no latency any more");
+    }
+
+    #[test]
+    fn hanging_requests_trip_the_fuse_as_failing_ones_do() {
+        let mut rig = Rig::with(r#","hang_ms":2000"#);
+        let route = route(1, 1, 10_000);
+        let _open: Vec<_> = (0..8).map(|n| rig.start(&route, &format!("u{n}"))).collect();
+        rig.pass_ms(1_900);
+        assert_eq!(rig.request(&route, "v", "404"), Some(Color::Green));
+        rig.pass_ms(300);
+        rig.pass_ms(1_000);
+        assert_eq!(
+            rig.request(&route, "v", "200"),
+            Some(Color::Blue),
+            "nobody is sent into the void any more"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The books of one release: per Envoy, lottery and worker the last counters, and what of them is new.
 
+use super::check;
 use super::facts::{Facts, LIVING_MS, ProxyFacts, Recent, VmFacts};
 use super::silence::{self, Late, Pace, Voice};
 use crate::color::{Color, PerColor};
@@ -22,7 +23,6 @@ pub(super) struct Books {
     /// Rows of processes that were replaced since the last call of `rows`.
     left: Vec<(String, ProxyBooks)>,
     /// Slots that were in rows before; filters repeat them until they are acknowledged.
-    told_errors: SlotSet,
     told_done: SlotSet,
     totals: PerColor<Tally>,
     told_completions: PerColor<Counts>,
@@ -63,7 +63,17 @@ struct Lottery {
     gauges: BTreeMap<u64, PerColor<Gauges>>,
     new_errors: BTreeSet<u16>,
     new_done: BTreeSet<u16>,
+    new_latency: BTreeMap<u16, u16>,
+    /// What a worker's last report said: it is repeated until it is acknowledged.
+    said: BTreeMap<u64, Said>,
     changed: bool,
+}
+
+/// Slots of one report of one worker.
+#[derive(Debug, Default)]
+struct Said {
+    errors: BTreeSet<u16>,
+    latency: BTreeSet<u32>,
 }
 
 /// The counters that judging needs.
@@ -102,7 +112,6 @@ impl Books {
             numbers: Vec::new(),
             proxies: BTreeMap::new(),
             left: Vec::new(),
-            told_errors: SlotSet::default(),
             told_done: SlotSet::default(),
             totals: PerColor::default(),
             told_completions: PerColor::default(),
@@ -162,7 +171,7 @@ impl Books {
             let grown = books.lotteries.entry(number).or_default().book(
                 report.vm,
                 lottery,
-                (&self.told_errors, &self.told_done),
+                &self.told_done,
                 &mut self.totals,
             );
             for color in Color::BOTH {
@@ -191,7 +200,6 @@ impl Books {
             books.rows(name, &self.numbers, stable, &mut rows);
         }
         for row in &rows {
-            row.error_slots.iter().for_each(|slot| _ = self.told_errors.insert(*slot));
             row.done_slots.iter().flatten().for_each(|slot| _ = self.told_done.insert(*slot));
         }
         rows
@@ -363,6 +371,10 @@ impl ProxyBooks {
                 control: None,
                 error_slots: core::mem::take(&mut lottery.new_errors).into_iter().collect(),
                 done_slots: Some(core::mem::take(&mut lottery.new_done).into_iter().collect()),
+                first_latency: core::mem::take(&mut lottery.new_latency)
+                    .into_iter()
+                    .map(|(slot, bucket)| (slot, i32::from(bucket)))
+                    .collect(),
                 ..Row::default()
             });
             lottery.changed = false;
@@ -374,7 +386,10 @@ impl ProxyBooks {
 
 impl Lottery {
     fn has_news(&self) -> bool {
-        self.changed || !self.new_errors.is_empty() || !self.new_done.is_empty()
+        self.changed
+            || !self.new_errors.is_empty()
+            || !self.new_done.is_empty()
+            || !self.new_latency.is_empty()
     }
 
     /// Books one worker's counters; gives the requests that it started since.
@@ -382,7 +397,7 @@ impl Lottery {
         &mut self,
         vm: u64,
         report: &LotteryReport,
-        (told_errors, told_done): (&SlotSet, &SlotSet),
+        told_done: &SlotSet,
         totals: &mut PerColor<Tally>,
     ) -> PerColor<u64> {
         let last = self.vms.entry(vm).or_default();
@@ -398,7 +413,16 @@ impl Lottery {
             Gauges { in_flight, oldest_ms }
         });
         self.gauges.insert(vm, gauges);
-        self.new_errors.extend(report.error_slots.iter().filter(|slot| !told_errors.contains(**slot)));
+        // A filter says a slot again when it errs again a minute later, and until it is acknowledged: the latter is
+        // what stood in its last report already.
+        let said = self.said.entry(vm).or_default();
+        self.new_errors.extend(report.error_slots.iter().filter(|slot| !said.errors.contains(*slot)));
+        let latency = report.first_latency.iter().filter(|entry| !said.latency.contains(*entry));
+        for (slot, bucket) in latency.filter_map(|entry| check::first_latency(*entry)) {
+            self.new_latency.entry(slot).or_insert(bucket);
+        }
+        said.errors = report.error_slots.iter().copied().collect();
+        said.latency = report.first_latency.iter().copied().collect();
         let candidates = report.done_slots.iter().filter(|slot| **slot < report.limit.get());
         self.new_done.extend(candidates.filter(|slot| !told_done.contains(**slot)));
         started

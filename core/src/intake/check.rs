@@ -3,7 +3,8 @@
 use super::Malformed;
 use super::books::Books;
 use crate::color::Color;
-use crate::contract::{Report, SLOTS, ServiceId, Tally};
+use crate::contract::{FIRST_LATENCY_BUCKETS, Report, SLOTS, ServiceId, Tally};
+use crate::histogram::{FIRST_BUCKET, LAST_BUCKET};
 use alloc::collections::BTreeSet;
 
 /// Longest node id.
@@ -28,6 +29,8 @@ pub(super) fn shape(report: &Report) -> Result<(), Malformed> {
             }
             let slots = lottery.error_slots.iter().chain(&lottery.done_slots);
             rule(slots.into_iter().all(|slot| *slot < SLOTS), Malformed::Slot)?;
+            let mut firsts = lottery.first_latency.iter();
+            rule(firsts.all(|entry| first_latency(*entry).is_some()), Malformed::Slot)?;
         }
     }
     Ok(())
@@ -56,6 +59,13 @@ pub(super) fn growth<'a>(
         }
     }
     Ok(())
+}
+
+/// Slot and latency bucket of an entry of `first_latency`; `None` if one of them is none.
+pub(super) fn first_latency(entry: u32) -> Option<(u16, u16)> {
+    let slot = u16::try_from(entry / FIRST_LATENCY_BUCKETS).ok()?;
+    let bucket = u16::try_from(entry % FIRST_LATENCY_BUCKETS).ok()?;
+    (slot < SLOTS && (FIRST_BUCKET..=LAST_BUCKET).contains(&bucket)).then_some((slot, bucket))
 }
 
 fn small(tally: &Tally) -> bool {
