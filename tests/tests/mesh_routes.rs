@@ -372,8 +372,11 @@ impl Bench {
     }
 }
 
+/// A route as Envoy must have it: its name, the color of a pin, the clusters with their weights.
+type Wanted = (String, Option<Color>, Vec<(String, u64)>);
+
 /// What Envoy must have, read off the VirtualService as Istio's documentation says.
-fn expected(vs: &Value, namespace: &str) -> Vec<(String, Option<Color>, Vec<(String, u64)>)> {
+fn expected(vs: &Value, namespace: &str) -> Vec<Wanted> {
     let mut routes = Vec::new();
     for route in vs["spec"]["http"].as_array().unwrap() {
         let to = route["route"].as_array().cloned().unwrap_or_default();
