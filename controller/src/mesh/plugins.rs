@@ -3,7 +3,7 @@
 //! A plugin comes from an overlay (mesh-wide, or for a gateway), or is made here: one per namespace that opted in,
 //! unless something shipped covers it already. Ours are those with the label [`PLUGIN_LABEL`]; no other is touched.
 //! Of a shipped one we own the address for reports, the mesh keys and the generation, all else stays its owner's.
-//! [`decide`] is pure; [`task`] watches, writes what it decided, and tells what a person should look at.
+//! `decide` is pure; `task` watches, writes what it decided, and tells what a person should look at.
 
 mod decide;
 mod keys;

@@ -57,7 +57,7 @@ impl Api {
         self.folder.join(format!("{user}.kubeconfig"))
     }
 
-    /// The log of requests that [`AUDIT_POLICY`] selects, one JSON document a line.
+    /// The log of requests that `AUDIT_POLICY` selects, one JSON document a line.
     pub fn audit_log(&self) -> PathBuf {
         self.folder.join("audit.log")
     }
