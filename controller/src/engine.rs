@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-pub use wish::{HANG_MS, fuse};
+pub use wish::fuse;
 
 /// Longest time between two looks when nothing happens, ms.
 const IDLE_LOOK_MS: u64 = 250;
@@ -435,7 +435,7 @@ impl<O: Observe> Engine<O> {
                 .services
                 .iter()
                 .filter(|service| waiting.ids.contains(&service.state.id))
-                .map(|service| wish::params(service.state.id, &service.document))
+                .map(Service::params)
                 .collect();
             let reply = Reply {
                 term: self.identity.term,

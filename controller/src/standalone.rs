@@ -20,6 +20,7 @@ use crate::home::Remembered;
 use crate::ingest;
 use crate::supervise;
 use hueshift_core::contract::{FuseParams, MeshKey, PluginConfig, REPORT_MS, ServiceId};
+use hueshift_core::hang;
 use layout::Layout;
 use lookout::Lookout;
 use record::Worlds;
@@ -327,7 +328,7 @@ fn write_for_envoy(
         keys,
         report_ms: REPORT_MS,
         fuse,
-        hang_ms: engine::HANG_MS,
+        hang_ms: hang::DEFAULT_MS,
     };
     // An Envoy that goes on keeps its VMs: the generation is that of the last revival.
     let written = std::fs::read(layout.xds(xds::FILTER_FILE)).ok();

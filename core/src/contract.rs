@@ -407,7 +407,7 @@ fn default_fuse() -> Option<FuseParams> {
 }
 
 fn default_hang_ms() -> u64 {
-    30_000
+    crate::hang::DEFAULT_MS
 }
 
 #[cfg(test)]

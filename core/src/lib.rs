@@ -7,6 +7,7 @@ extern crate alloc;
 pub mod color;
 pub mod contract;
 pub mod fuse;
+pub mod hang;
 pub mod histogram;
 pub mod intake;
 pub mod judge;

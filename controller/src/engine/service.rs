@@ -12,7 +12,8 @@ use crate::control::{Accepted, Refused};
 use crate::home::{Drift, Endpoints, Remembered};
 use crate::view::ReleaseRecord;
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::contract::{Cap, CapPins, ServiceId, Tally};
+use hueshift_core::contract::{Cap, CapPins, Params, ServiceId, Tally};
+use hueshift_core::hang;
 use hueshift_core::intake::{Facts, Intake, ProxyFacts, SilentVm};
 use hueshift_core::planner::{
     Change, Observation, Order, Plan, PlanReport, Proxies, SilentWorker, Verb, WaitingOn, plan,
@@ -347,6 +348,12 @@ impl Service {
             max: Bps::ZERO,
             pins: CapPins::Void,
         })
+    }
+
+    /// What each reply tells the filter.
+    pub fn params(&self) -> Params {
+        let hang_ms = self.trial.as_ref().map_or(hang::DEFAULT_MS, Trial::hang_ms);
+        wish::params(self.state.id, &self.document, hang_ms)
     }
 
     /// The plan of this moment.

@@ -6,6 +6,7 @@
 use super::Begun;
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::{Rearm, ServiceId, Tally};
+use hueshift_core::hang::Hang;
 use hueshift_core::intake::{Facts, Intake, IntakeCheckpoint};
 use hueshift_core::judge::dead::{DeadInput, DeadRule};
 use hueshift_core::judge::load::{ColorLoad, Load};
@@ -68,6 +69,9 @@ struct Rules {
     counted: [(u64, u64); 2],
     /// Candidate requests started before the present share.
     step_base: u64,
+    /// From when on a request counts as hung.
+    #[serde(default)]
+    hang: Hang,
 }
 
 /// Everything that a restarted controller needs to go on.
@@ -297,6 +301,11 @@ impl Trial {
         }
     }
 
+    /// Time without a byte from upstream from which on a request counts as hung.
+    pub fn hang_ms(&self) -> u64 {
+        self.rules.hang.ms()
+    }
+
     /// The newest tick.
     pub fn t_ms(&self) -> u64 {
         self.rules.t_ms
@@ -353,6 +362,7 @@ impl Trial {
             self.rules.is_dead |= self.rules.dead.tick(t_ms, DeadInput::default());
             return;
         };
+        self.rules.hang.see(t_ms, facts.totals.get(self.stable));
         let now = [self.stable.other(), self.stable].map(|color| {
             let tally: &Tally = facts.totals.get(color);
             (tally.completed, tally.errors)

@@ -9,9 +9,6 @@ use hueshift_core::planner::{Advance, Inconclusive, Wish, WishedStep};
 use hueshift_core::release::SavedKey;
 use std::time::Duration;
 
-/// Age without a byte from upstream from which a request counts as hung.
-pub const HANG_MS: u64 = 30_000;
-
 /// What the planner should know of the document.
 pub fn wish(service: &BlueGreen) -> Wish {
     let spec = &service.spec;
@@ -79,8 +76,8 @@ pub fn fuse(service: &BlueGreen) -> Option<FuseParams> {
 }
 
 /// What each reply tells the filter about this service.
-pub fn params(id: ServiceId, service: &BlueGreen) -> Params {
-    Params { id, fuse: fuse(service), hang_ms: HANG_MS }
+pub fn params(id: ServiceId, service: &BlueGreen, hang_ms: u64) -> Params {
+    Params { id, fuse: fuse(service), hang_ms }
 }
 
 fn ms(time: Duration) -> u64 {
