@@ -86,6 +86,11 @@ pub struct Running {
 /// Most connections of one load: beyond them a request waits, and its waiting counts from its intended time.
 const MAX_CONNECTIONS: usize = 256;
 
+/// Connections that a load opens before its first request, which then take turns. The kernel spreads connections over
+/// Envoy's workers by a hash, and a quick server at a low rate never needs a second one: without these a whole load
+/// can run through one worker. With 32 the chance that one of two workers gets none is below 1e-9.
+const FIRST_CONNECTIONS: usize = 32;
+
 /// Connections of a load over HTTP/2, so that several workers take part.
 const HTTP2_CONNECTIONS: usize = 4;
 
@@ -238,6 +243,7 @@ async fn run(shared: Arc<Shared>) {
     let numbered = || (0..load.sessions).map(|n| load.first_session + n).collect();
     let mut order: Vec<u32> = load.chosen.clone().unwrap_or_else(numbered);
     let mut turn = order.len();
+    shared.connect_first().await;
     let (begin, begin_ns) = (Instant::now(), now_ns());
     let mut at = 0.0;
     let mut open = JoinSet::new();
@@ -328,6 +334,14 @@ impl Shared {
             header(MODEL_COLOR).and_then(|name| Color::BOTH.into_iter().find(|color| color.as_str() == name));
         let revision = header(MODEL_REVISION).map(|name| self.intern(name));
         Ok((response.status.as_u16(), color, revision))
+    }
+
+    /// Opens connections in advance. If there is nobody yet, the requests will tell.
+    async fn connect_first(&self) {
+        for _ in 0..if self.load.http2 { 0 } else { FIRST_CONNECTIONS } {
+            let Ok(sender) = connect(self.load.target).await else { return };
+            self.pool.lock().unwrap().push_back(sender);
+        }
     }
 
     /// The connections take turns.
