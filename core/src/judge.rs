@@ -20,6 +20,7 @@ pub mod evidence;
 pub mod firsts;
 pub mod history;
 pub mod latency;
+pub mod ledger;
 pub mod line;
 pub mod load;
 pub mod math;
@@ -66,6 +67,7 @@ use history::Holdback;
 use latency::Reference;
 use latency::margin::clamped;
 use latency::weights::Weights;
+use ledger::Without;
 use libm::log;
 use line::{Counted, MetricLogs};
 use load::LoadGuard;
@@ -76,7 +78,7 @@ use scales::Window;
 use serde::{Deserialize, Serialize};
 use share::SecondErrors;
 use tally::{Delta, Outcome, Tally};
-use testimony::{Closed, Hearing, Testimony};
+use testimony::{Closed, Hearing, Sessions, Testimony};
 use units::Units;
 use witness::{Absent, Witnesses};
 
@@ -152,6 +154,8 @@ struct Sitting {
     window: Window,
     /// `None` from a restore to the next window: short windows are not kept, and one window may not begin twice.
     case: Option<Case>,
+    /// Which sessions were counted.
+    sessions: Sessions,
     /// Those that never heard one witness or two.
     #[serde(default)]
     absent: Absent,
@@ -239,7 +243,7 @@ impl Judge {
             && !self.blocks.any_closes(t_ms, &self.analysis)
             && !self.sittings.iter().any(|s| {
                 s.window.next(t_ms).is_some()
-                    || s.case.as_ref().is_some_and(|case| case.any_closes(t_ms, &self.analysis))
+                    || (s.case.is_some() && s.sessions.any_closes(t_ms, &self.analysis))
             });
         if quiet {
             return self.line();
@@ -315,7 +319,8 @@ impl Judge {
     pub fn checkpoint(&self) -> Checkpoint {
         let mut judge = self.without_histograms();
         let short = judge.sittings.iter_mut().filter(|sitting| !sitting.window.is_whole());
-        short.for_each(|sitting| sitting.case = None);
+        short.for_each(|sitting| (sitting.case, sitting.sessions) = (None, Sessions::default()));
+        judge.sittings.iter_mut().for_each(|sitting| sitting.sessions.drop_exceptions());
         Checkpoint { version: CHECKPOINT_VERSION, judge }
     }
 
@@ -327,6 +332,8 @@ impl Judge {
             let words = judge.sittings.iter_mut().map(|sitting| &mut sitting.absent);
             words.for_each(|absent| absent.keep_words(all, &self.analysis, self.control.noisy));
         }
+        // Which sessions were counted says nothing about the evidence that is there.
+        judge.sittings.iter_mut().for_each(|sitting| sitting.sessions = Sessions::default());
         Checkpoint { version: CHECKPOINT_VERSION, judge }
     }
 
@@ -455,15 +462,15 @@ impl Judge {
         // Who speaks for the first time: without the newcomer there is what all said so far.
         let new = self.witnesses.as_mut().map_or(0, |all| all.meet(hearing));
         for sitting in &mut self.sittings {
-            let since_ms = sitting.window.since_ms();
-            let scene = Scene { t_ms, since_ms, analysis: &self.analysis, weights };
+            let scene = Scene { t_ms, since_ms: sitting.window.since_ms(), analysis: &self.analysis };
+            let Some(case) = &mut sitting.case else { continue };
+            let seat_of = |proxy: &str| self.witnesses.as_ref()?.seat_of(proxy);
+            let heard = sitting.sessions.hear(t_ms, &self.analysis, weights, hearing, seat_of);
             if let Some(all) = &self.witnesses {
-                (0..new).for_each(|_| sitting.absent.seat(sitting.case.as_ref()));
-                sitting.absent.hear(all, &scene, hearing);
+                (0..new).for_each(|_| sitting.absent.seat(Some(case)));
+                sitting.absent.hear(all, scene, &heard);
             }
-            if let Some(case) = &mut sitting.case {
-                case.hear(&scene, hearing.strata.iter());
-            }
+            case.hear(scene, &heard, Without::NOBODY);
         }
     }
 
@@ -601,8 +608,11 @@ impl Judge {
         {
             self.blocks.drop_latency();
             if let Some(weights) = reference.weights() {
-                let cases = self.sittings.iter_mut().flat_map(Sitting::cases);
-                cases.for_each(|case| case.begin_latency(weights.prior()));
+                for sitting in &mut self.sittings {
+                    // What waits in open blocks may be part of the reference.
+                    sitting.sessions.drop_open_latency();
+                    sitting.cases().for_each(|case| case.begin_latency(weights.prior()));
+                }
             }
         }
     }
@@ -685,7 +695,7 @@ impl Sitting {
         if let Some(weights) = weights {
             case.begin_latency(weights.prior());
         }
-        Sitting { window, case: Some(case), absent: Absent::default() }
+        Sitting { window, case: Some(case), sessions: Sessions::default(), absent: Absent::default() }
     }
 
     fn cases(&mut self) -> impl Iterator<Item = &mut Case> {

@@ -1,19 +1,16 @@
 //! A case: the evidence against the candidate from one set of witnesses, one process per metric.
 //!
 //! The plain judge has one case that hears everybody. A rule that leaves witnesses out keeps a case for each set and
-//! combines what they say; each keeps its own set of seen slots, so that a liar cannot use up the others' slots.
+//! combines what they say; to each other slots are new ([`super::ledger`]), so that a liar cannot use up the others'.
 
 use super::analysis::{Analysis, Metric, Mode, PredictionMode};
-use super::block::Stratum;
 use super::errors::ErrorsMetric;
-use super::firsts::Firsts;
-use super::latency::weights::Weights;
+use super::ledger::Without;
 use super::line::MetricLogs;
 use super::one_sample::{self, OneSample};
 use super::predictions::{Band, Distance, Past, STRENGTH};
 use super::restarts::{Restarts, Schedule};
-use super::slots::{SlotSet, errors_of};
-use super::testimony::Testimony;
+use super::testimony::Heard;
 use alloc::vec;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -28,21 +25,11 @@ pub struct Case {
     latency: Option<Restarts>,
     equality: Option<Restarts>,
     band: Option<Band>,
-    /// Slots with an error, on either color.
-    seen: SlotSet,
-    /// Where sessions are the observations.
-    firsts: Option<Observed>,
+    /// Sessions' predictions of earlier blocks.
+    past: Past,
     /// Since cutover.
     history: Option<OneRate>,
     judges_history: bool,
-}
-
-/// Sessions as observations, per metric.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Observed {
-    latency: Firsts,
-    predictions: Firsts,
-    past: Past,
 }
 
 /// What is the same for all who hear a tick.
@@ -54,8 +41,6 @@ pub struct Scene<'a> {
     pub since_ms: u64,
     /// The parameters.
     pub analysis: &'a Analysis,
-    /// Weights of latency, once there is a reference.
-    pub weights: Option<&'a Weights>,
 }
 
 /// The candidate's error rate against a fixed number.
@@ -79,21 +64,16 @@ impl Case {
             latency: None,
             equality: predictions(PredictionMode::Equality).then(|| Restarts::equal(schedule, 1)),
             band: predictions(PredictionMode::Effect).then(Band::default),
-            seen: SlotSet::default(),
+            past: Past::default(),
             history: None,
             judges_history: active(Metric::History),
-            firsts: (analysis.firsts && analysis.mode == Mode::Sessions).then(Observed::default),
         }
     }
 
-    /// From now on latency counts, with this prior of its alternatives; what waits in open blocks may be part of the
-    /// reference and is dropped.
+    /// From now on latency counts, with this prior of its alternatives.
     pub fn begin_latency(&mut self, prior: &[f64]) {
         if self.latency.is_none() {
             self.latency = Some(Restarts::new(self.schedule, prior));
-            if let Some(firsts) = &mut self.firsts {
-                firsts.latency.drop_open();
-            }
         }
     }
 
@@ -115,113 +95,73 @@ impl Case {
         }
     }
 
-    /// Hears the strata of a tick, in their order.
-    pub fn hear<'a>(
-        &mut self,
-        scene: &Scene<'_>,
-        strata: impl Iterator<Item = (&'a Stratum, &'a Testimony)> + Clone,
-    ) {
+    /// Hears a tick, but for the seats that it never hears.
+    pub fn hear(&mut self, scene: Scene<'_>, heard: &Heard<'_>, without: Without) {
         let t_ms = scene.t_ms.saturating_sub(scene.since_ms);
-        let (mut requests, mut errors) = (0u64, 0u64);
-        for (_, said) in strata.clone() {
-            requests = requests.saturating_add(said.requests);
-            errors = errors.saturating_add(said.errors);
-        }
+        let (requests, errors) = heard.requests(without);
         if let Some(slo) = &mut self.slo {
             slo.add(t_ms, requests, errors);
         }
-        if let Some(metric) = &mut self.errors {
-            metric.add_requests(t_ms, requests, errors);
-        }
-        let fresh = self.hear_slots(t_ms, strata.clone());
+        let fresh = self.hear_errors(t_ms, heard, without, (requests, errors));
         if let Some(history) = &mut self.history {
             // A failing session counts once: fewer failures only lower this score.
             history.add(t_ms, requests, fresh.unwrap_or(errors).min(errors));
         }
-        self.hear_blocks(t_ms, strata.clone());
-        self.hear_firsts(t_ms, scene, strata.clone());
-        let mut second = strata.filter_map(|(_, said)| said.second).peekable();
-        if second.peek().is_some()
-            && let Some(metric) = &mut self.errors
-        {
-            metric.add_second(t_ms, second);
-        }
-    }
-
-    /// Whether time alone will close a block at `t_ms`.
-    pub fn any_closes(&self, t_ms: u64, analysis: &Analysis) -> bool {
-        self.firsts.as_ref().is_some_and(|firsts| {
-            firsts.latency.any_closes(t_ms, analysis) || firsts.predictions.any_closes(t_ms, analysis)
-        })
-    }
-
-    /// Sessions' first answers, in blocks of their own.
-    fn hear_firsts<'a>(
-        &mut self,
-        t_ms: u64,
-        scene: &Scene<'_>,
-        strata: impl Iterator<Item = (&'a Stratum, &'a Testimony)>,
-    ) {
-        let Some(firsts) = &mut self.firsts else { return };
-        for (stratum, said) in strata {
-            firsts.latency.take(scene.t_ms, stratum, said.limit, &said.first_latency);
-            firsts.predictions.take(scene.t_ms, stratum, said.limit, &said.first_predictions);
-        }
-        let closed = firsts.latency.close(scene.t_ms, scene.analysis);
-        if let (Some(latency), Some(weights)) = (&mut self.latency, scene.weights)
-            && !closed.is_empty()
-        {
-            let mut sums = vec![0.0; weights.len()];
-            closed.iter().for_each(|(_, observed)| weights.add(observed, &mut sums));
-            latency.add(t_ms, &sums);
-        }
-        let closed = firsts.predictions.close(scene.t_ms, scene.analysis);
-        if let Some(equality) = self.equality.as_mut().filter(|_| !closed.is_empty()) {
-            let weights = firsts.past.weights(scene.analysis.prediction_bins, STRENGTH);
-            equality.add(t_ms, &[closed.iter().map(|(_, observed)| weights.increment(observed)).sum()]);
-            closed.iter().for_each(|(_, observed)| firsts.past.learn(observed));
-        }
-        if let Some(band) = &mut self.band {
-            closed.iter().for_each(|((_, epoch), observed)| band.add(*epoch, observed));
-        }
-    }
-
-    /// Each slot once, at its first error; gives the candidate's new ones where slots are the unit.
-    fn hear_slots<'a>(
-        &mut self,
-        t_ms: u64,
-        strata: impl Iterator<Item = (&'a Stratum, &'a Testimony)> + Clone,
-    ) -> Option<u64> {
-        let metric = self.errors.as_mut().filter(|metric| metric.counts_slots())?;
-        let mut found = Vec::new();
-        for (_, said) in strata.filter(|(_, said)| !said.error_slots.is_empty()) {
-            let mut fresh = said.error_slots.clone();
-            fresh.remove(&self.seen);
-            found.push(errors_of(said.limit, &self.seen, &fresh));
-            self.seen.extend(&fresh);
-        }
-        let fresh = found.iter().fold(0u64, |sum, errors| sum.saturating_add(errors.candidate));
-        metric.add_errors(t_ms, found.into_iter());
-        Some(fresh)
-    }
-
-    fn hear_blocks<'a>(
-        &mut self,
-        t_ms: u64,
-        strata: impl Iterator<Item = (&'a Stratum, &'a Testimony)> + Clone,
-    ) {
-        let closed = || strata.clone().filter_map(|(stratum, said)| Some((stratum, said.closed.as_ref()?)));
-        if let Some(metric) = self.errors.as_mut().filter(|metric| !metric.counts_slots()) {
-            metric.add_increments(t_ms, closed().map(|(_, closed)| &closed.ratio));
-        }
         if let Some(latency) = &mut self.latency {
-            latency.add(t_ms, &sum(latency.len(), closed().map(|(_, closed)| closed.latency.as_slice())));
+            let counts_firsts = scene.analysis.firsts && scene.analysis.mode == Mode::Sessions;
+            let sums = if counts_firsts {
+                sum(latency.len(), heard.latency(without))
+            } else {
+                sum(latency.len(), heard.closed(without).map(|(_, closed)| closed.latency.as_slice()))
+            };
+            if let Some(sums) = sums {
+                latency.add(t_ms, &sums);
+            }
         }
+        self.hear_predictions(t_ms, scene, heard, without);
+    }
+
+    /// Gives the candidate's failing sessions that are new, where sessions are the unit.
+    fn hear_errors(
+        &mut self,
+        t_ms: u64,
+        heard: &Heard<'_>,
+        without: Without,
+        requests: (u64, u64),
+    ) -> Option<u64> {
+        let metric = self.errors.as_mut()?;
+        metric.add_requests(t_ms, requests.0, requests.1);
+        let mut fresh = None;
+        if metric.counts_slots() {
+            let mut candidate = 0u64;
+            let count =
+                |errors: &super::ratio::Errors| candidate = candidate.saturating_add(errors.candidate);
+            metric.add_errors(t_ms, heard.errors(without).inspect(count));
+            fresh = Some(candidate);
+        } else {
+            metric.add_increments(t_ms, heard.closed(without).map(|(_, closed)| &closed.ratio));
+        }
+        let mut seconds = heard.seconds(without).peekable();
+        if seconds.peek().is_some() {
+            metric.add_second(t_ms, seconds);
+        }
+        fresh
+    }
+
+    fn hear_predictions(&mut self, t_ms: u64, scene: Scene<'_>, heard: &Heard<'_>, without: Without) {
         if let Some(equality) = &mut self.equality {
-            equality.add(t_ms, &[closed().map(|(_, closed)| closed.predictions).sum()]);
+            let mut increment: f64 = heard.closed(without).map(|(_, closed)| closed.predictions).sum();
+            let observed = || heard.predictions(without).map(|(_, observed)| observed);
+            if observed().next().is_some() {
+                let weights = self.past.weights(scene.analysis.prediction_bins, STRENGTH);
+                increment += observed().map(|observed| weights.increment(observed)).sum::<f64>();
+                observed().for_each(|observed| self.past.learn(observed));
+            }
+            equality.add(t_ms, &[increment]);
         }
         if let Some(band) = &mut self.band {
-            closed().for_each(|((_, epoch), closed)| band.add(*epoch, closed.predicted()));
+            let blocks = heard.closed(without).map(|(epoch, closed)| (epoch, closed.predicted()));
+            blocks.chain(heard.predictions(without)).for_each(|(epoch, observed)| band.add(epoch, observed));
         }
     }
 
@@ -254,13 +194,14 @@ impl Case {
     }
 }
 
-/// Sums of increments, alternative by alternative.
-fn sum<'a>(alternatives: usize, increments: impl Iterator<Item = &'a [f64]>) -> Vec<f64> {
+/// Sums of increments, alternative by alternative; `None` of none.
+fn sum<'a>(alternatives: usize, mut increments: impl Iterator<Item = &'a [f64]>) -> Option<Vec<f64>> {
     let mut sums = vec![0.0; alternatives];
-    for increments in increments {
+    let first = increments.next()?;
+    for increments in core::iter::once(first).chain(increments) {
         sums.iter_mut().zip(increments).for_each(|(sum, more)| *sum += more);
     }
-    sums
+    Some(sums)
 }
 
 // === impl OneRate ===

@@ -2,12 +2,13 @@
 //!
 //! A slow or unusual client that sticks to one color is one draw, however often it asks. Observations wait in blocks
 //! of their own, because there are far fewer of them than requests; when a block closes depends on their number and
-//! on time, never on what they show. Within a block the candidate's share is realised, as for requests.
+//! on time, never on what they show. Within a block the candidate's share is realised, as for requests. What is new only
+//! to cases that leave somebody out ([`super::ledger`]) waits in blocks of its own again.
 
 use super::analysis::Analysis;
 use super::block::{Stratum, pairs};
 use super::buckets::{Buckets, add};
-use super::slots::SlotSet;
+use super::ledger::{Ledger, NewTo, Seat};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -15,9 +16,9 @@ use serde::{Deserialize, Serialize};
 /// Slots that were observed, and their blocks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Firsts {
-    seen: SlotSet,
+    seen: Ledger,
     #[serde(with = "pairs")]
-    open: BTreeMap<Stratum, Open>,
+    open: BTreeMap<(Stratum, NewTo), Open>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -31,30 +32,42 @@ struct Open {
 impl Firsts {
     /// Takes what a stratum reported: slots with the bucket that their role books them in. Slots below `limit` are
     /// the candidate's; those seen before change nothing.
-    pub fn take(&mut self, t_ms: u64, stratum: &Stratum, limit: u16, firsts: &[(u16, u16)]) {
+    pub fn take(
+        &mut self,
+        t_ms: u64,
+        stratum: &Stratum,
+        speaker: Option<Seat>,
+        limit: u16,
+        firsts: &[(u16, u16)],
+    ) {
+        let mut new = BTreeMap::<NewTo, Buckets>::new();
         for (slot, bucket) in firsts {
-            if !self.seen.insert(*slot) {
-                continue;
-            }
-            if !self.open.contains_key(stratum) {
-                self.open.insert(stratum.clone(), Open { opened_ms: t_ms, ..Open::default() });
-            }
-            if let Some(open) = self.open.get_mut(stratum) {
-                let observed = &mut open.observed;
+            if let Some(new_to) = self.seen.take(*slot, speaker) {
+                let observed = new.entry(new_to).or_default();
                 add(if *slot < limit { &mut observed.green } else { &mut observed.blue }, *bucket, 1);
             }
+        }
+        for (new_to, observed) in new {
+            let fresh = || Open { opened_ms: t_ms, ..Open::default() };
+            let open = self.open.entry((stratum.clone(), new_to)).or_insert_with(fresh);
+            open.observed.extend(&observed);
         }
     }
 
     /// Takes out the blocks that close at `t_ms`, in the order of their strata.
-    pub fn close(&mut self, t_ms: u64, analysis: &Analysis) -> Vec<(Stratum, Buckets)> {
+    pub fn close(&mut self, t_ms: u64, analysis: &Analysis) -> Vec<((Stratum, NewTo), Buckets)> {
         let closed = self.open.extract_if(.., |_, open| open.closes(t_ms, analysis));
-        closed.map(|(stratum, open)| (stratum, open.observed)).collect()
+        closed.map(|(key, open)| (key, open.observed)).collect()
     }
 
     /// Drops what waits in open blocks.
     pub fn drop_open(&mut self) {
         self.open.clear();
+    }
+
+    /// Drops what is new only to cases that leave somebody out.
+    pub fn drop_exceptions(&mut self) {
+        self.open.retain(|(_, new_to), _| *new_to == NewTo::All);
     }
 
     /// Whether a block closes at `t_ms`.

@@ -22,11 +22,17 @@ const WORDS: usize = (SLOTS as usize).div_ceil(64);
 /// Errors of a batch of slots that were not in `seen`, with the share that fits drawing without replacement.
 pub fn errors_of(limit: u16, seen: &SlotSet, fresh: &SlotSet) -> Errors {
     let limit = limit.min(SLOTS);
-    let left = u32::from(SLOTS).saturating_sub(seen.len());
-    let left_below = u32::from(limit).saturating_sub(seen.len_below(limit));
-    let share = if left == 0 { 0.0 } else { f64::from(left_below) / f64::from(left) };
     let candidate = u64::from(fresh.len_below(limit));
-    Errors { share, candidate, stable: u64::from(fresh.len()).saturating_sub(candidate) }
+    let stable = u64::from(fresh.len()).saturating_sub(candidate);
+    drawn(limit, seen.len(), seen.len_below(limit), candidate, stable)
+}
+
+/// Errors of new slots after `seen` were drawn, of those `below` ones below the limit.
+pub fn drawn(limit: u16, seen: u32, below: u32, candidate: u64, stable: u64) -> Errors {
+    let left = u32::from(SLOTS).saturating_sub(seen);
+    let left_below = u32::from(limit).saturating_sub(below);
+    let share = if left == 0 { 0.0 } else { f64::from(left_below) / f64::from(left) };
+    Errors { share, candidate, stable }
 }
 
 /// The slot limit of a configured share.

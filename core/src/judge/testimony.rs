@@ -2,18 +2,24 @@
 //!
 //! This is the seam between the tests and the question whose word counts: a [`super::case::Case`] hears all strata,
 //! or all but those of one witness, and sums what it heard. Log-increments that do not depend on who is heard are
-//! computed once, here; what does depend on it (which slots are new) stays raw.
+//! computed once; what does depend on it (which slots are new to whom) is worked out once for all cases of a window
+//! ([`Heard`]).
 
-use super::analysis::Mode;
+use super::analysis::{Analysis, Mode};
 use super::block::{Block, Stratum};
 use super::buckets::Buckets;
+use super::firsts::Firsts;
+use super::latency::weights::Weights;
+use super::ledger::{Batch, Ledger, NewTo, Seat, Without};
 use super::ratio;
 use super::row::Row;
 use super::share::SecondErrors;
 use super::slots::{SlotSet, limit_of};
 use super::tally::Delta;
 use alloc::collections::BTreeMap;
+use alloc::vec;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// All strata of a tick, in the order of all sums.
 #[derive(Debug, Default)]
@@ -59,6 +65,131 @@ pub struct Closed {
     pub latency: Vec<f64>,
     /// Of the plug-in test of predictions.
     pub predictions: f64,
+}
+
+/// Which sessions a window has counted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sessions {
+    errors: Ledger,
+    latency: Firsts,
+    predictions: Firsts,
+}
+
+/// A tick as the cases of one window hear it.
+#[derive(Debug, Default)]
+pub struct Heard<'a> {
+    /// The candidate's requests and failures, of all and by seat.
+    all: (u64, u64),
+    by_seat: BTreeMap<Seat, (u64, u64)>,
+    batches: Vec<Batch>,
+    closed: Vec<(Option<Seat>, u64, &'a Closed)>,
+    seconds: Vec<(Option<Seat>, SecondErrors)>,
+    latency: Vec<(Option<Seat>, NewTo, Vec<f64>)>,
+    predictions: Vec<(Option<Seat>, NewTo, u64, Buckets)>,
+}
+
+// === impl Sessions ===
+
+impl Sessions {
+    /// Works out what is new to whom. `seat_of` gives a proxy's place; `None`: it is heard in every case.
+    pub fn hear<'a>(
+        &mut self,
+        t_ms: u64,
+        analysis: &Analysis,
+        weights: Option<&Weights>,
+        hearing: &'a Hearing,
+        seat_of: impl Fn(&str) -> Option<Seat>,
+    ) -> Heard<'a> {
+        let mut heard = Heard::default();
+        let slots = analysis.mode == Mode::Sessions;
+        for (stratum, said) in &hearing.strata {
+            let speaker = seat_of(&stratum.0);
+            heard.all = sum(heard.all, (said.requests, said.errors));
+            if let Some(seat) = speaker {
+                let of_seat = heard.by_seat.entry(seat).or_default();
+                *of_seat = sum(*of_seat, (said.requests, said.errors));
+            }
+            if slots && !said.error_slots.is_empty() {
+                heard.batches.extend(self.errors.batch(&said.error_slots, said.limit, speaker));
+            }
+            self.latency.take(t_ms, stratum, speaker, said.limit, &said.first_latency);
+            self.predictions.take(t_ms, stratum, speaker, said.limit, &said.first_predictions);
+            heard.closed.extend(said.closed.as_ref().map(|closed| (speaker, stratum.1, closed)));
+            heard.seconds.extend(said.second.map(|second| (speaker, second)));
+        }
+        for (((proxy, _), new_to), observed) in self.latency.close(t_ms, analysis) {
+            if let Some(weights) = weights {
+                let mut sums = vec![0.0; weights.len()];
+                weights.add(&observed, &mut sums);
+                heard.latency.push((seat_of(&proxy), new_to, sums));
+            }
+        }
+        for (((proxy, epoch), new_to), observed) in self.predictions.close(t_ms, analysis) {
+            heard.predictions.push((seat_of(&proxy), new_to, epoch, observed));
+        }
+        heard
+    }
+
+    /// Whether time alone will close a block at `t_ms`.
+    pub fn any_closes(&self, t_ms: u64, analysis: &Analysis) -> bool {
+        self.latency.any_closes(t_ms, analysis) || self.predictions.any_closes(t_ms, analysis)
+    }
+
+    /// Drops latencies that may be part of the reference.
+    pub fn drop_open_latency(&mut self) {
+        self.latency.drop_open();
+    }
+
+    /// Drops what a checkpoint cannot keep.
+    pub fn drop_exceptions(&mut self) {
+        self.latency.drop_exceptions();
+        self.predictions.drop_exceptions();
+    }
+}
+
+// === impl Heard ===
+
+impl Heard<'_> {
+    /// The candidate's requests and failures.
+    pub fn requests(&self, without: Without) -> (u64, u64) {
+        let left_out = without.seats().filter_map(|seat| self.by_seat.get(&seat));
+        left_out.fold(self.all, |all, less| (all.0.saturating_sub(less.0), all.1.saturating_sub(less.1)))
+    }
+
+    /// Errors of new sessions, stratum by stratum.
+    pub fn errors(&self, without: Without) -> impl Iterator<Item = super::ratio::Errors> {
+        self.batches.iter().filter_map(move |batch| batch.errors(without))
+    }
+
+    /// Closed blocks with their lottery.
+    pub fn closed(&self, without: Without) -> impl Iterator<Item = (u64, &Closed)> + Clone {
+        let heard = self.closed.iter().filter(move |(speaker, ..)| without.hears(*speaker));
+        heard.map(|(_, epoch, closed)| (*epoch, *closed))
+    }
+
+    /// Seconds that are over.
+    pub fn seconds(&self, without: Without) -> impl Iterator<Item = SecondErrors> {
+        let heard = self.seconds.iter().filter(move |(speaker, _)| without.hears(*speaker));
+        heard.map(|(_, second)| *second)
+    }
+
+    /// Increments of sessions' first latencies.
+    pub fn latency(&self, without: Without) -> impl Iterator<Item = &[f64]> + Clone {
+        let heard =
+            self.latency.iter().filter(move |(speaker, new_to, _)| without.is_told(*speaker, *new_to));
+        heard.map(|(.., sums)| sums.as_slice())
+    }
+
+    /// Sessions' first predictions by lottery.
+    pub fn predictions(&self, without: Without) -> impl Iterator<Item = (u64, &Buckets)> + Clone {
+        let heard =
+            self.predictions.iter().filter(move |(speaker, new_to, ..)| without.is_told(*speaker, *new_to));
+        heard.map(|(_, _, epoch, observed)| (*epoch, observed))
+    }
+}
+
+fn sum(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
+    (a.0.saturating_add(b.0), a.1.saturating_add(b.1))
 }
 
 // === impl Testimony ===

@@ -12,16 +12,16 @@
 //! at most ln 2 and still finds what a liar hides, but a liar can condemn. A proxy that claims most of the traffic to
 //! get there shows as such in [`Witnesses::protection`].
 //!
-//! Each case keeps its own seen slots (its own state altogether), so a liar cannot use up the others' slots.
+//! Each case has its own state, and its own view of which slots are new, so a liar cannot use up the others' slots.
 //! Trusted proxies are heard in every case. What is deliberately absent: who a proxy is (the report's authenticated
 //! identity is the intake's to know), and certificates, which hear everybody.
 
 use super::analysis::{Analysis, Metric};
-use super::block::Stratum;
 use super::case::{Case, Scene};
+use super::ledger::{Seat, Without};
 use super::line::MetricLogs;
 use super::math::lse;
-use super::testimony::{Hearing, Testimony};
+use super::testimony::{Heard, Hearing};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -29,8 +29,8 @@ use libm::log;
 use serde::{Deserialize, Serialize};
 
 /// Proxies that have a seat of their own; later ones share, which only makes more than one of them be left out at a
-/// time. The cost of a tick grows with the square.
-pub const SEATS: usize = 64;
+/// time. The cost of a tick grows with the square: `cargo bench -p hueshift-core` says how it stands.
+pub const SEATS: usize = 32;
 
 /// The witnesses of a release.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -105,6 +105,11 @@ impl Witnesses {
         self.seats() - before
     }
 
+    /// The place of a proxy; `None`: it is trusted.
+    pub fn seat_of(&self, proxy: &str) -> Option<Seat> {
+        self.places.get(proxy).and_then(|seat| Seat::try_from(*seat).ok())
+    }
+
     /// How many seats are taken.
     pub fn seats(&self) -> usize {
         self.requests.len()
@@ -147,26 +152,17 @@ impl Absent {
     }
 
     /// Hears a tick, case by case.
-    pub fn hear(&mut self, all: &Witnesses, scene: &Scene<'_>, hearing: &Hearing) {
+    pub fn hear(&mut self, all: &Witnesses, scene: Scene<'_>, heard: &Heard<'_>) {
         // Alone nobody can be left out.
         if all.protection() == Protection::None {
             return;
         }
-        let strata: Vec<(Option<usize>, (&Stratum, &Testimony))> = hearing
-            .strata
-            .iter()
-            .map(|(stratum, said)| (all.places.get(&stratum.0).copied(), (stratum, said)))
-            .collect();
-        let but = |absent: [usize; 2]| {
-            let present = move |seat: &Option<usize>| seat.is_none_or(|seat| !absent.contains(&seat));
-            strata.iter().filter(move |(seat, _)| present(seat)).map(|(_, said)| *said)
-        };
-        for (j, case) in self.without.iter_mut().enumerate() {
-            case.hear(scene, but([j, j]));
+        for (j, case) in (0..).zip(&mut self.without) {
+            case.hear(scene, heard, Without::one(j));
         }
-        for (j, row) in self.without_both.iter_mut().enumerate() {
-            for (i, case) in row.iter_mut().enumerate() {
-                case.hear(scene, but([i, j]));
+        for (j, row) in (0..).zip(&mut self.without_both) {
+            for (i, case) in (0..).zip(row) {
+                case.hear(scene, heard, Without::both(i, j));
             }
         }
     }
