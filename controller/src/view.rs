@@ -150,6 +150,9 @@ pub struct PlanView {
     pub idle: u32,
     /// Envoys whose own fuse tripped.
     pub fuses_tripped: u32,
+    /// The routes do not say so yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unwritten: bool,
 }
 
 /// One color of a service. Counts are those of the open release, or of the last one.

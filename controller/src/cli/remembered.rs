@@ -90,6 +90,7 @@ fn plan(status: &BlueGreenStatus, limit: Bps) -> PlanView {
         enforcing: proxies.enforcing,
         idle: proxies.idle,
         fuses_tripped: 0,
+        unwritten: false,
     }
 }
 

@@ -247,6 +247,7 @@ fn service_view(service: &Service, clock: Clock) -> ServiceView {
             idle: known.saturating_sub(proxies.busy),
             fuses_tripped: u32::try_from(service.facts.proxies.iter().filter(|p| p.tripped > 0).count())
                 .unwrap_or(u32::MAX),
+            unwritten: service.written.as_ref() != Some(&state.route()),
         },
         colors: PerColor::from_fn(|color| color_view(service, color, recent)),
         evidence: evidence(service),

@@ -100,7 +100,11 @@ impl Hand {
 
     async fn save_state(&self, service: &str, sight: &Sight, state: &State) -> Result<(), String> {
         let answer = self.take_answer(service);
-        let fields = tell::of_state(state, answer);
+        let mut fields = tell::of_state(state, answer);
+        if self.shared.states.get(service).is_none_or(|before| before.epoch != state.epoch) {
+            // What proxies did about the last epoch must not stand beside this one's share.
+            fields.insert("proxies".to_owned(), Value::Null);
+        }
         self.patch_status(service, &sight.name, fields)
             .await
             .map_err(|error| error.told(&format!("cannot save the state of {service}"), &sight.name.0))?;

@@ -8,8 +8,8 @@
 //!
 //! | condition | True | else |
 //! |---|---|---|
-//! | `Ready` | settled: managed, and no release runs | False with the phase, or with what keeps it from being managed |
-//! | `Reconciling` | a release runs (kstatus: in progress) | absent |
+//! | `Ready` | settled: managed, its routes say so, and no release runs | False with the phase, or with what keeps it from being managed |
+//! | `Reconciling` | a release runs, or routes are to be written (kstatus: in progress) | absent |
 //! | `Stalled` | it is not managed until a person acts (kstatus: failed) | absent |
 //! | `Progressing` | a release is open; the reason is its phase | False with how the last one ended |
 //! | `TrafficShifted` | the candidate gets traffic | False |
@@ -90,7 +90,9 @@ pub fn told(facts: &Facts, previous: &BlueGreenStatus) -> Told {
         status.sample = sample(view);
         status.evidence = evidence(view);
         status.waiting_on = waiting_on(view);
-        status.proxies = view.open().then_some(Proxies {
+        // The view may be older than the state that is written.
+        let current = previous.epoch.is_none_or(|epoch| epoch == view.plan.epoch);
+        status.proxies = (view.open() && current).then_some(Proxies {
             enforcing: view.plan.enforcing,
             with_traffic: view.plan.with_traffic,
             idle: view.plan.idle,

@@ -54,6 +54,7 @@ fn ready(facts: &Facts) -> Claim {
         (Some(refusal), _) => claim("Ready", "False", &refusal.reason, refusal.text.clone()),
         (None, None) => claim("Ready", "False", "Pending", "it has not been taken up yet".to_owned()),
         (None, Some(view)) if view.open() => claim("Ready", "False", open_reason(view), stands(view)),
+        (None, Some(view)) if view.plan.unwritten => claim("Ready", "False", "Routing", unrouted(view)),
         (None, Some(view)) => {
             claim("Ready", "True", "Settled", format!("{} serves everything; no release is open", view.live))
         }
@@ -71,8 +72,16 @@ fn busy(facts: &Facts) -> Option<Claim> {
         (None, Some(view)) if view.open() => {
             Some(claim("Reconciling", "True", open_reason(view), stands(view)))
         }
+        (None, Some(view)) if view.plan.unwritten => {
+            Some(claim("Reconciling", "True", "Routing", unrouted(view)))
+        }
         (None, Some(_)) => None,
     }
+}
+
+/// Until then requests may reach the standby as well.
+fn unrouted(view: &ServiceView) -> String {
+    format!("the routes do not name {} yet", view.live)
 }
 
 fn progressing(view: &ServiceView) -> Claim {

@@ -239,6 +239,26 @@ fn counts_that_grow_are_not_urgent_and_no_event() {
 }
 
 #[test]
+fn a_service_is_ready_only_when_its_routes_are_written() {
+    let mut view = fresh();
+    view.plan.unwritten = true;
+    let status = told(&facts(Some(&view)), &BlueGreenStatus::default()).status;
+    assert_eq!(conditions(&status)[..2], ["Ready=False/Routing", "Reconciling=True/Routing"]);
+    assert_eq!(kstatus(&status, 3), "InProgress");
+}
+
+#[test]
+fn proxies_are_told_beside_the_epoch_that_they_are_about() {
+    let of = |epoch| {
+        let previous = BlueGreenStatus { epoch, ..BlueGreenStatus::default() };
+        told(&facts(Some(&open())), &previous).status.proxies.is_some()
+    };
+    let epoch = open().plan.epoch;
+    assert!(of(Some(epoch)) && of(None));
+    assert!(!of(Some(epoch + 1)), "the next one is written already");
+}
+
+#[test]
 fn what_others_keep_in_the_status_is_left_alone() {
     let previous = BlueGreenStatus {
         state: Some(json!({"release": 7})),
