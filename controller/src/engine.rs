@@ -17,7 +17,7 @@ use crate::home::{Apply, Observe, Seen};
 use crate::view::View;
 use hueshift_core::color::PerColor;
 use hueshift_core::contract::{Params, REPORT_MS, Reply, Report, ServiceId};
-use hueshift_core::intake::Intake;
+use hueshift_core::intake::{Intake, Outcome};
 use hueshift_core::judge::{Analysis, Conditions, Row};
 use hueshift_core::planner::{Plan, Verb};
 use hueshift_core::release::Phase;
@@ -36,6 +36,9 @@ const IDLE_LOOK_MS: u64 = 250;
 const SLOW_LOOK_MS: u64 = 10_000;
 /// Longest time that a stop waits for the routes to be written and taken, ms.
 const STOP_MS: u64 = 3_000;
+
+/// Target of the diagnostics that tell each report which is taken: `HUESHIFT_LOG=info,hueshift::reports=trace`.
+const REPORTS: &str = "hueshift::reports";
 
 /// Something that happens to the engine.
 pub enum Input {
@@ -291,6 +294,10 @@ impl<O: Observe> Engine<O> {
 
     fn take_report(&mut self, report: &Report, to: oneshot::Sender<Reply>) {
         let taken = self.intake.take(report, self.observe.now_ms());
+        if taken.outcome == Outcome::Accepted && tracing::enabled!(target: REPORTS, tracing::Level::TRACE) {
+            let report = serde_json::to_string(report).unwrap_or_default();
+            tracing::trace!(target: REPORTS, report, "taken");
+        }
         self.news = true;
         let ids: Vec<ServiceId> = report.plans.iter().map(|plan| plan.id).collect();
         self.heard.extend(&ids);

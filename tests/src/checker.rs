@@ -1,7 +1,10 @@
 //! The offline checker: from the event logs of clients and model servers it decides what happened.
 //!
 //! It knows nothing of the product: which releases there were and how they ended is told to it as a story, and
-//! everything else is read from the logs. The same rules judge tests, demo and measurements.
+//! everything else is read from the logs. The same rules judge tests, demo and measurements. Whether the logs of
+//! filters and controller agree with these is decided in [`counts`].
+
+pub mod counts;
 
 use crate::client::Sent;
 use crate::clock::between;

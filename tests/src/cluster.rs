@@ -12,6 +12,7 @@ pub mod mesh;
 pub mod netns;
 pub mod shop;
 pub mod suite;
+pub mod told;
 
 use crate::process::Process;
 use crate::programs;

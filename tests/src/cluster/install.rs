@@ -8,6 +8,7 @@ use super::shop::{SERVICE, Shop};
 use super::{Cluster, api};
 use crate::checker::Story;
 use crate::clock::{now_ns, wait_for};
+use crate::http::ask_address;
 use crate::programs;
 use hueshift::api::{BlueGreen, BlueGreenStatus, Release};
 use hueshift::view::{ReleaseRecord, ServiceView, View};
@@ -34,9 +35,14 @@ pub enum Where {
 
 /// Installs and waits until the controller is ready. Installing again changes the environment.
 pub async fn install(cluster: &Cluster, place: Where, environment: &[(&str, &str)]) {
+    install_module(cluster, place, environment, &programs::filter()).await;
+}
+
+/// The same with another filter module.
+pub async fn install_module(cluster: &Cluster, place: Where, environment: &[(&str, &str)], module: &Path) {
     let folder = cluster.folder().join("install");
     std::fs::create_dir_all(&folder).expect("the overlay's folder");
-    let text = kustomization(&folder, place, environment);
+    let text = kustomization(&folder, place, environment, module);
     std::fs::write(folder.join("kustomization.yaml"), text.to_string()).expect("the overlay");
     cluster.kubectl(&["apply", "-k", &folder.display().to_string()]);
     let words = ["-n", NAMESPACE, "rollout", "status", "deployment/hueshift", "--timeout=60s"];
@@ -61,7 +67,8 @@ pub fn log_tail(cluster: &Cluster) -> String {
     text
 }
 
-fn logs(cluster: &Cluster) -> Vec<PathBuf> {
+/// The controllers' logs, also of those that are gone.
+pub fn logs(cluster: &Cluster) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(cluster.folder().join("pods")).expect("the pods' folder");
     let ours = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -70,14 +77,14 @@ fn logs(cluster: &Cluster) -> Vec<PathBuf> {
     entries.flatten().map(|entry| entry.path()).filter(ours).collect()
 }
 
-fn kustomization(folder: &Path, place: Where, environment: &[(&str, &str)]) -> Value {
+fn kustomization(folder: &Path, place: Where, environment: &[(&str, &str)], module: &Path) -> Value {
     let overlay = match place {
         Where::MeshWide => "overlays/mesh-wide",
         Where::Gateway => "overlays/gateway",
         Where::Namespaces => "base",
     };
     let istio = relative(folder, &programs::root().join("istio"));
-    let module = format!("file://{}", programs::filter().display());
+    let module = format!("file://{}", module.display());
     let mut all: Vec<Value> =
         environment.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
     if place == Where::Namespaces {
@@ -115,12 +122,23 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
 
 impl Shop {
     /// Lets the controller write here, and applies a BlueGreen with these steps in percent, a short soak and
-    /// whatever else `spec` says; waits until it is managed.
+    /// whatever else `spec` says; waits until it is managed and the gateway's Envoys know it.
     pub async fn adopt(&self, steps: &[u32], spec: Value) {
         let overlay = programs::root().join("istio/overlays/namespace").display().to_string();
         self.cluster.kubectl(&["apply", "--namespace", &self.namespace, "-k", &overlay]);
         self.apply_blue_green(steps, spec);
-        self.wait_ready(Duration::from_secs(60)).await;
+        let status = self.wait_ready(Duration::from_secs(60)).await;
+        // Before, requests reach both colors.
+        let subset = format!("|{}|{SERVICE}.", status.live_color.expect("a live color"));
+        wait_for("the gateway to send everything to the live color", Duration::from_secs(30), async || {
+            for proxy in &self.proxies {
+                let path = "/config_dump?resource=dynamic_route_configs";
+                let (_, routes) = ask_address(proxy.admin, "GET", path, "").await.ok()?;
+                routes.contains(&subset).then_some(())?;
+            }
+            Some(())
+        })
+        .await;
     }
 
     /// The BlueGreen alone.
@@ -222,19 +240,32 @@ impl Shop {
     /// Waits until the candidate's share is in force in every proxy with traffic.
     pub async fn wait_share(&self, percent: u32, deadline: Duration) -> BlueGreenStatus {
         let share = format!("{percent}%");
-        self.wait_status(&format!("at {share} everywhere"), deadline, |status| {
-            let proxies = status.proxies.unwrap_or_default();
-            status.share.as_deref() == Some(&share)
-                && proxies.with_traffic > 0
-                && proxies.enforcing == proxies.with_traffic
+        let at_share =
+            self.wait_status("at that share", deadline, |status| status.share.as_ref() == Some(&share));
+        let epoch = at_share.await.epoch;
+        // Of both at one moment only the view can tell.
+        wait_for(&format!("{} to enforce {share}", self.namespace), deadline, async || {
+            let plan = self.view().await.plan;
+            let enforced = plan.with_traffic > 0 && plan.enforcing == plan.with_traffic;
+            (Some(plan.epoch) == epoch && enforced).then_some(())
         })
-        .await
+        .await;
+        self.status().await
     }
 
-    /// Waits until release `number` has a record and the service is idle.
+    /// Waits until release `number` has a record and the service has settled after it.
     pub async fn wait_end(&self, number: u32, deadline: Duration) -> ReleaseRecord {
+        // The conditions follow the state; those of before the release do not count.
+        let ended = format!("release {number} (");
         self.wait_status(&format!("done with release {number}"), deadline, |status| {
-            status.phase.as_deref() == Some("Idle") && status.release == Some(number)
+            let told = status.conditions.iter().any(|condition| {
+                condition.type_ == "Progressing"
+                    && condition.status == "False"
+                    && condition.message.starts_with(&ended)
+            });
+            told && status.phase.as_deref() == Some("Idle")
+                && status.release == Some(number)
+                && is(status, "Ready")
         })
         .await;
         let releases: Api<Release> = self.api();

@@ -253,7 +253,16 @@ impl Place {
         self.inner.folder.join("pods").join(format!("{}_{}{ending}", self.namespace, self.pod))
     }
 
+    /// Not while the node is cordoned: `kubectl cordon node`.
     async fn bind(&self) {
+        let nodes: Api<Node> = Api::all(self.inner.client.clone());
+        let cordoned = async || {
+            let node = nodes.get(NODE).await.ok()?;
+            node.spec?.unschedulable
+        };
+        while cordoned().await == Some(true) {
+            tokio::time::sleep(RETRY).await;
+        }
         let binding = json!({
             "apiVersion": "v1",
             "kind": "Binding",
