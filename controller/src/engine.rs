@@ -127,6 +127,7 @@ pub trait Recorder: Send {
 
 /// A report whose reply waits for the judge.
 struct Waiting {
+    proxy: String,
     ack: u64,
     ids: Vec<ServiceId>,
     to: oneshot::Sender<Reply>,
@@ -301,7 +302,7 @@ impl<O: Observe> Engine<O> {
         self.news = true;
         let ids: Vec<ServiceId> = report.plans.iter().map(|plan| plan.id).collect();
         self.heard.extend(&ids);
-        self.waiting.push(Waiting { ack: taken.ack, ids, to });
+        self.waiting.push(Waiting { proxy: report.proxy.clone(), ack: taken.ack, ids, to });
     }
 
     fn take_command(&mut self, request: Request, caller: Caller) {
@@ -430,13 +431,7 @@ impl<O: Observe> Engine<O> {
     }
 
     fn reply(&mut self) {
-        let caps: Vec<_> = self.services.iter().filter_map(Service::cap).collect();
-        let rearm: Vec<_> = self
-            .services
-            .iter()
-            .filter_map(|service| service.trial.as_ref())
-            .flat_map(trial::Trial::rearm)
-            .collect();
+        let trials = self.services.iter().filter_map(|service| service.trial.as_ref());
         for waiting in self.waiting.drain(..) {
             let params: Vec<Params> = self
                 .services
@@ -448,9 +443,9 @@ impl<O: Observe> Engine<O> {
                 term: self.identity.term,
                 ack: waiting.ack,
                 report_ms: REPORT_MS,
-                caps: caps.clone(),
+                caps: self.services.iter().filter_map(|service| service.cap_at(&waiting.proxy)).collect(),
                 params,
-                rearm: rearm.clone(),
+                rearm: trials.clone().filter_map(|trial| trial.rearm(&waiting.proxy)).collect(),
             };
             let _ = waiting.to.send(reply);
         }

@@ -10,6 +10,7 @@ use super::wish;
 use crate::api::BlueGreen;
 use crate::control::{Accepted, Refused};
 use crate::home::{Drift, Endpoints, Remembered};
+use crate::text::visible;
 use crate::view::ReleaseRecord;
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::{Cap, CapPins, Params, ServiceId, Tally};
@@ -342,12 +343,18 @@ impl Service {
     pub fn cap(&self) -> Option<Cap> {
         let condemned = self.trial.as_ref().is_some_and(|trial| trial.condemned().is_some());
         let back = self.state.phase == Phase::RollingBack || (self.is_open() && condemned);
-        back.then_some(Cap {
-            id: self.state.id,
-            release: self.state.release,
-            max: Bps::ZERO,
-            pins: CapPins::Void,
-        })
+        back.then(|| self.nothing())
+    }
+
+    /// What bounds it in the replies to this proxy.
+    pub fn cap_at(&self, proxy: &str) -> Option<Cap> {
+        let closed =
+            self.is_open() && self.trial.as_ref().is_some_and(|trial| trial.closed().contains(proxy));
+        self.cap().or_else(|| closed.then(|| self.nothing()))
+    }
+
+    fn nothing(&self) -> Cap {
+        Cap { id: self.state.id, release: self.state.release, max: Bps::ZERO, pins: CapPins::Void }
     }
 
     /// What each reply tells the filter.
@@ -500,7 +507,14 @@ impl Service {
     /// What a person should look at.
     pub fn problems(&self) -> Vec<String> {
         let trouble = self.trouble.values().map(|trouble| trouble.text.clone());
-        let told = self.found.iter().cloned().chain(trouble).chain(self.repairs.problem());
+        let closed = self.trial.iter().flat_map(|trial| trial.closed()).map(|proxy| {
+            format!(
+                "Envoy {} alone says what would condemn the candidate, so the candidate gets no requests there in this \
+                 release: look at that Envoy, the others decide",
+                visible(proxy)
+            )
+        });
+        let told = self.found.iter().cloned().chain(trouble).chain(self.repairs.problem()).chain(closed);
         told.chain(self.facts.proxies.iter().flat_map(show::proxy_problems)).collect()
     }
 

@@ -10,7 +10,7 @@ use hueshift_core::hang::Hang;
 use hueshift_core::intake::{Facts, Intake, IntakeCheckpoint};
 use hueshift_core::judge::dead::{DeadInput, DeadRule};
 use hueshift_core::judge::load::{ColorLoad, Load};
-use hueshift_core::judge::trips::{self, ProxyTrip, Trips};
+use hueshift_core::judge::trips::{self, Probing, ProxyTrip, Trips};
 use hueshift_core::judge::{
     Analysis, Checkpoint, Conditions, Evidence, History, Judge, Requirement, Row, Verdict,
 };
@@ -18,6 +18,7 @@ use hueshift_core::planner::Judged;
 use hueshift_core::release::Cause;
 use hueshift_core::share::Bps;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Length of a tick, ms.
 pub const TICK_MS: u64 = 10;
@@ -43,6 +44,7 @@ pub struct Trial {
     cuts_over: bool,
     fuse: Trips,
     proxies: Vec<ProxyTrip>,
+    probing: Probing,
     saved_ms: u64,
     saved_verdict: Option<Verdict>,
     /// Kept for the record.
@@ -72,6 +74,9 @@ struct Rules {
     /// From when on a request counts as hung.
     #[serde(default)]
     hang: Hang,
+    /// Proxies on whose word alone a condemnation would rest.
+    #[serde(default)]
+    closed: BTreeSet<String>,
 }
 
 /// Everything that a restarted controller needs to go on.
@@ -121,6 +126,7 @@ impl Trial {
             cuts_over: false,
             fuse: Trips::Quiet,
             proxies: Vec::new(),
+            probing: Probing::default(),
             saved_ms: 0,
             saved_verdict: None,
             noted: Noted::default(),
@@ -167,6 +173,7 @@ impl Trial {
             fuse: if saved.rules.fuse { Trips::Global } else { Trips::Quiet },
             rules: saved.rules,
             proxies: Vec::new(),
+            probing: Probing::default(),
             saved_ms: 0,
             saved_verdict: None,
             noted: saved.noted,
@@ -238,6 +245,7 @@ impl Trial {
         self.log_e = self.judge.tick_under(until, &rows, &conditions).log_e;
         seen(until, &rows, &conditions);
         self.apply_rules(until, wall_ms, facts);
+        self.close_sole_witness(!rows.is_empty());
         if let (Some(cause), None) = (self.condemned(), self.noted.cap_ms) {
             self.noted.cap_ms = Some(wall_ms);
             self.decided = Some(self.judge.evidence());
@@ -316,19 +324,39 @@ impl Trial {
         facts.totals.get(self.stable.other()).started.saturating_sub(self.rules.step_base)
     }
 
-    /// Fuses that tripped for a local reason: a few requests may probe them.
-    pub fn rearm(&self) -> Vec<Rearm> {
-        let Trips::Local(names) = &self.fuse else { return Vec::new() };
-        self.proxies
-            .iter()
-            .filter(|proxy| names.contains(&proxy.proxy))
-            .map(|proxy| Rearm {
-                id: self.id,
-                release: self.release,
-                trip: proxy.trip,
-                probe: trips::PROBE_REQUESTS,
-            })
-            .collect()
+    /// A proxy whose fuse tripped for a local reason: a few requests may probe it, but not at once again and again.
+    pub fn rearm(&self, proxy: &str) -> Option<Rearm> {
+        let Trips::Local(names) = &self.fuse else { return None };
+        let tripped = self.proxies.iter().find(|tripped| tripped.proxy == proxy)?;
+        let due = names.iter().any(|name| name == proxy) && self.probing.is_due(self.rules.t_ms, tripped);
+        due.then_some(Rearm {
+            id: self.id,
+            release: self.release,
+            trip: tripped.trip,
+            probe: trips::PROBE_REQUESTS,
+        })
+    }
+
+    /// Proxies that condemn the candidate all alone: a lie, or a fault of theirs. The candidate gets nothing there until
+    /// the release ends; what the others say decides.
+    pub fn closed(&self) -> &BTreeSet<String> {
+        &self.rules.closed
+    }
+
+    fn close_sole_witness(&mut self, news: bool) {
+        if !news || self.condemned().is_some() {
+            return;
+        }
+        if let Some(proxy) = self.judge.sole_witness()
+            && !self.rules.closed.contains(proxy)
+        {
+            tracing::warn!(
+                release = self.release,
+                proxy,
+                "Envoy {proxy} alone condemns the candidate: it gets no more requests there, the others decide"
+            );
+            self.rules.closed.insert(proxy.to_owned());
+        }
     }
 
     /// A checkpoint if one is due: at each change of the verdict, and every ten seconds.
@@ -396,6 +424,7 @@ impl Trial {
                 candidate_started: *proxy.started.get(self.stable.other()),
             })
             .collect();
+        self.probing.see(t_ms, &self.proxies);
         self.fuse = trips::weigh(&self.proxies, self.log_e);
         self.rules.fuse |= self.fuse == Trips::Global;
     }

@@ -1,5 +1,9 @@
-//! Tripped fuses, seen from above: the fault of one proxy, or of the candidate.
+//! Tripped fuses, seen from above: the fault of one proxy, or of the candidate; and when a tripped one is probed.
+//!
+//! A probe lets a few real requests through a fuse that tripped for a good reason, so its price is failures. A proxy that
+//! cannot reach the candidate would else open and trip for ever: after each trip in a row the pause is twice as long.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -27,6 +31,41 @@ pub enum Trips {
 
 /// Requests that a probe lets through.
 pub const PROBE_REQUESTS: u32 = 10;
+
+/// Pause before the first probe, ms; each further trip of the proxy doubles it.
+const PAUSE_MS: u64 = 5_000;
+/// The longest pause, ms.
+const LONGEST_PAUSE_MS: u64 = 300_000;
+
+/// Since when each proxy's present trip is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Probing {
+    since: BTreeMap<String, (u32, u64)>,
+}
+
+// === impl Probing ===
+
+impl Probing {
+    /// Takes the proxies of the release as they are at `t_ms`.
+    pub fn see(&mut self, t_ms: u64, proxies: &[ProxyTrip]) {
+        for proxy in proxies.iter().filter(|proxy| proxy.trip > 0) {
+            match self.since.get_mut(&proxy.proxy) {
+                Some((trip, _)) if *trip == proxy.trip => {}
+                Some(known) => *known = (proxy.trip, t_ms),
+                None => _ = self.since.insert(proxy.proxy.clone(), (proxy.trip, t_ms)),
+            }
+        }
+    }
+
+    /// Whether the trip is old enough for a probe.
+    pub fn is_due(&self, t_ms: u64, proxy: &ProxyTrip) -> bool {
+        let doublings = proxy.trip.saturating_sub(1).min(16);
+        let pause = (PAUSE_MS << doublings).min(LONGEST_PAUSE_MS);
+        self.since
+            .get(&proxy.proxy)
+            .is_some_and(|(trip, at)| *trip == proxy.trip && t_ms.saturating_sub(*at) >= pause)
+    }
+}
 
 /// Weighs the trips. `log_e` is the evidence against the candidate.
 pub fn weigh(proxies: &[ProxyTrip], log_e: f64) -> Trips {
@@ -107,5 +146,24 @@ mod tests {
         let one = proxies(&[(1, 10), (0, 50), (0, 50)]);
         assert_eq!(weigh(&one, -0.1), Trips::Local(vec!["gw-0".into()]));
         assert_eq!(weigh(&one, 0.0), Trips::Quiet, "neither probed nor rolled back: the judge will say");
+    }
+
+    #[test]
+    fn a_fuse_that_trips_again_and_again_is_probed_ever_more_rarely() {
+        let mut probing = Probing::default();
+        let mut t_ms = 0;
+        let mut probed = Vec::new();
+        for trip in 1..=9 {
+            let tripped = proxies(&[(trip, 10), (0, 90)]);
+            let begun = t_ms;
+            probing.see(t_ms, &tripped);
+            while !probing.is_due(t_ms, &tripped[0]) {
+                t_ms += 250;
+                probing.see(t_ms, &tripped);
+            }
+            probed.push((t_ms - begun) / 1_000);
+            assert!(!probing.is_due(t_ms, &tripped[1]), "what did not trip is not probed");
+        }
+        assert_eq!(probed, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
     }
 }
