@@ -12,6 +12,7 @@ pub mod memory;
 pub mod metrics;
 pub mod names;
 pub mod observe;
+pub mod packed;
 pub mod plugins;
 pub mod serve;
 pub mod shared;

@@ -110,7 +110,7 @@ pub struct Judge {
     holdback: Option<Holdback>,
     history_limit: Option<f64>,
     certificates: Certificates,
-    /// Completed requests by the bits of the configured split (0..=1: their order is that of the numbers).
+    /// Requests by the bits of the configured split (0..=1: their order is that of the numbers).
     srm: BTreeMap<u64, (u64, u64)>,
     last: Scores,
     condemned: bool,
@@ -342,6 +342,8 @@ impl Judge {
         match record.version {
             CHECKPOINT_VERSION => {
                 let mut judge = record.judge;
+                // A latch is no evidence: whether it condemns must follow from what is there.
+                judge.condemned = false;
                 judge.score();
                 Ok(judge.evidence())
             }
@@ -535,8 +537,9 @@ impl Judge {
         if self.analysis.srm {
             // -0.0 is 0.0, but not its bits.
             let (candidate, stable) = self.srm.entry((row.split + 0.0).to_bits()).or_default();
-            *candidate = candidate.saturating_add(green.requests);
-            *stable = stable.saturating_add(blue.requests);
+            // What was drawn, where it is known: a candidate that is slow has completed less of it.
+            *candidate = candidate.saturating_add(green.n);
+            *stable = stable.saturating_add(blue.n);
         }
         if self.analysis.mode != Mode::Sessions && green.errors.saturating_add(blue.errors) > 0 {
             let stratum = (row.proxy.clone(), row.epoch);

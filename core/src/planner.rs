@@ -18,7 +18,9 @@ pub use observation::{
 pub use report::{Answer, Change, Done, Move, Plan, PlanReport, Refusal, WaitingOn};
 
 use crate::judge::Verdict;
+use crate::judge::watches::{Sight, Watch};
 use crate::release::{Cause, Ended, Moment, Outcome, Phase, Record, State, Step};
+use crate::share::Bps;
 use alloc::vec::Vec;
 
 /// How long a rollback without any traffic waits for a proxy to confirm it, ms. The route is written by then, and
@@ -304,6 +306,7 @@ impl<'a> Work<'a> {
     }
 
     fn is_the_watch_over(&mut self) -> Next {
+        self.turn_the_watch();
         let ready = [
             self.nobody_paused(),
             self.proxies_enforce(),
@@ -316,6 +319,30 @@ impl<'a> Work<'a> {
             None if ready => Next::Go(Phase::Draining, Step::Watched),
             None => Next::Stay,
             Some(left) => self.stay_for(WaitingOn::Soak(left), left),
+        }
+    }
+
+    /// After half an hour that proved the candidate, less is held back for the rest of the soak; never more again.
+    fn turn_the_watch(&mut self) {
+        let Some(judged) = self.judged() else { return };
+        let certified = judged.verdict == Verdict::Certified && judged.share == self.state.limit();
+        let watch = self.state.watch.after(Sight {
+            since_ms: self.state.elapsed_ms(self.now_ms),
+            verdict: judged.verdict,
+            certified,
+            // The judge holds while there is one.
+            shared_incident: false,
+        });
+        if watch == self.state.watch || self.state.paused {
+            return;
+        }
+        self.state.watch = watch;
+        let held_back = Bps::new(watch.holdback_bps()).unwrap_or(self.state.holdback);
+        if watch == Watch::Day && held_back < self.state.holdback {
+            self.state.holdback = held_back;
+            self.state.epoch = self.state.epoch.saturating_add(1);
+            let (at_ms, phase, limit) = (self.now_ms, self.state.phase, self.state.limit());
+            self.state.timeline.push(Moment { at_ms, phase, limit, why: Step::Certified });
         }
     }
 
@@ -485,6 +512,7 @@ impl<'a> Work<'a> {
         self.state.keys = self.seen.wish.keys.clone();
         self.state.steps = self.seen.wish.steps.iter().map(|step| step.share).collect();
         self.state.holdback = self.seen.wish.holdback;
+        self.state.watch = Watch::default();
         self.state.keep = self.seen.wish.marking_ms.is_some();
         self.enter(Phase::Preparing, why);
     }

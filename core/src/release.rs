@@ -6,6 +6,7 @@
 
 use crate::color::{Color, PerColor};
 use crate::contract::ServiceId;
+use crate::judge::watches::Watch;
 use crate::route_plan::{KeyRule, Pins, RoutePlan};
 use crate::share::Bps;
 use alloc::string::String;
@@ -119,6 +120,9 @@ pub struct State {
     /// Share that stays on the old color while soaking.
     #[serde(default)]
     pub holdback: Bps,
+    /// How far the soak has come: it may end earlier, but the holdback shrinks only by this.
+    #[serde(default)]
+    pub watch: Watch,
     /// Whether sessions keep their color.
     #[serde(default)]
     pub keep: bool,
@@ -340,6 +344,7 @@ impl State {
             keys: Vec::new(),
             steps: Vec::new(),
             holdback: Bps::ZERO,
+            watch: Watch::default(),
             keep: false,
         }
     }

@@ -2,11 +2,14 @@
 //! for every stream of rows.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test asserts by panicking
 
+use hueshift_core::judge::buckets::Buckets;
 use hueshift_core::judge::certificate::Tolerance;
+use hueshift_core::judge::latency::weights::Weights;
 use hueshift_core::judge::math::lse;
 use hueshift_core::judge::one_sample::OneSample;
 use hueshift_core::judge::ratio::{self, Errors, Ratio};
 use hueshift_core::judge::restarts::{Restarts, Schedule, Scheme};
+use hueshift_core::judge::slots::drawn;
 use hueshift_core::judge::{Analysis, Judge, Line, Metric, Mode, Requirement, Row, Side, Verdict};
 use proptest::prelude::*;
 
@@ -75,7 +78,7 @@ fn expected_factors(test: &Ratio, n_g: u64, n_b: u64, p_g: f64, p_b: f64) -> Vec
 
 #[test]
 fn no_healthy_block_raises_the_score_in_expectation() {
-    for rho0 in [1.0, 1.25, 2.0, 3.0, 5.0, 10.0] {
+    for rho0 in (1..=10).map(f64::from).chain([1.25]) {
         let test = Ratio::worse_than(rho0);
         for (n_g, n_b) in [(1, 1), (1, 9), (2, 5), (5, 5), (6, 2)] {
             for p_b in [0.001, 0.02, 0.1, 0.5, 0.9] {
@@ -144,6 +147,117 @@ fn no_rate_within_its_bound_raises_a_one_sample_test_in_expectation() {
             )) {
                 assert!(factor <= 1.0 + 1e-12, "below {p0}, n {n}: {factor}");
             }
+        }
+    }
+}
+
+/// All ways to place `failing` of `slots` slots, as the counts below each limit.
+fn placements(slots: u16, failing: u32, limits: [u16; 2]) -> Vec<[u64; 2]> {
+    let below = |set: u32, limit: u16| u64::from((set & ((1 << limit) - 1)).count_ones());
+    let sets = (0u32..1 << slots).filter(|set| set.count_ones() == failing);
+    sets.map(|set| limits.map(|limit| below(set, limit))).collect()
+}
+
+/// Factors of a batch of new slots, when only so many slots are left in all and below the limit.
+fn slot_factors(test: &Ratio, left: u16, left_below: u16, candidate: u64, stable: u64) -> Vec<f64> {
+    let mut sums = vec![0.0; test.len()];
+    test.add(drawn(left_below, u32::from(10_000 - left), 0, candidate, stable), &mut sums);
+    sums.iter().map(|sum| sum.exp()).collect()
+}
+
+#[test]
+fn sessions_drawn_without_replacement_raise_no_score_in_expectation() {
+    for rho0 in [1.0, 1.25, 3.0] {
+        let test = Ratio::worse_than(rho0);
+        for (left, limit) in [(2, 1), (8, 1), (10, 3), (12, 6)] {
+            for failing in 1..=u32::from(left) {
+                let all = placements(left, failing, [limit, limit]);
+                let mut expected = vec![0.0; test.len()];
+                for [candidate, _] in &all {
+                    let factors =
+                        slot_factors(&test, left, limit, *candidate, u64::from(failing) - candidate);
+                    expected.iter_mut().zip(factors).for_each(|(e, f)| *e += f / all.len() as f64);
+                }
+                assert!(expected.iter().all(|e| *e <= 1.0 + 1e-12), "{left} {limit} {failing}: {expected:?}");
+            }
+        }
+    }
+}
+
+/// The same clients fail in every window, and the ramp goes on only while few of them are the candidate's.
+#[test]
+fn what_a_window_showed_raises_a_later_one_at_most_once_per_share() {
+    let test = Ratio::worse_than(1.0);
+    for (slots, limits) in [(8, [1, 3]), (10, [2, 5]), (12, [1, 6])] {
+        for failing in 1..=5 {
+            let all = placements(slots, failing, limits);
+            for most in 0..=2 {
+                let rises = |counts: &[u64; 2]| counts[0] <= most;
+                let chance = all.iter().filter(|counts| rises(counts)).count() as f64 / all.len() as f64;
+                let (mut above, mut below) = (vec![0.0; test.len()], vec![0.0; test.len()]);
+                for counts in &all {
+                    let (sums, at) = if rises(counts) { (&mut above, 1) } else { (&mut below, 0) };
+                    let stable = u64::from(failing) - counts[at];
+                    let factors = slot_factors(&test, slots, limits[at], counts[at], stable);
+                    sums.iter_mut().zip(factors).for_each(|(e, f)| *e += f / all.len() as f64);
+                }
+                for (above, below) in above.iter().zip(&below) {
+                    assert!(*above <= chance + 1e-12, "who rises fails less: {above} of {chance}");
+                    assert!(*below <= 1.0 + 1e-12, "who stays was counted once: {below}");
+                }
+            }
+        }
+    }
+}
+
+// === latency ===
+
+proptest! {
+    #[test]
+    fn weights_of_latency_never_fall_from_bucket_to_bucket(
+        reference in prop::collection::btree_map(160u16..=415, 1u64..5_000, 1..40),
+    ) {
+        if let Some(weights) = Weights::of(&reference) {
+            let tables: Vec<Vec<f64>> = (160..=415).map(|bucket| weights.at(bucket).collect()).collect();
+            for (low, high) in tables.iter().zip(tables.iter().skip(1)) {
+                for (low, high) in low.iter().zip(high) {
+                    prop_assert!(*low > 0.0 && low <= high, "{low} then {high}");
+                }
+            }
+        }
+    }
+}
+
+/// All blocks of two candidate and three stable observations in three buckets.
+#[test]
+fn no_equal_or_faster_candidate_raises_the_latency_score_in_expectation() {
+    const AT: [u16; 3] = [200, 240, 300];
+    for stable in [[0.5, 0.3, 0.2], [0.9, 0.09, 0.01], [0.02, 0.08, 0.9]] {
+        let reference = AT.into_iter().zip([700, 200, 100]).collect();
+        let weights = Weights::of(&reference).unwrap();
+        for faster in [0.0, 0.5, 1.0] {
+            // A part of what is slow is moved to the fastest bucket.
+            let candidate = [1.0 - (stable[1] + stable[2]) * (1.0 - faster), stable[1] * (1.0 - faster), 0.0];
+            let candidate = [candidate[0], candidate[1], 1.0 - candidate[0] - candidate[1]];
+            let mut expected = vec![0.0; weights.len()];
+            for outcome in 0..3usize.pow(5) {
+                let (mut block, mut probability, mut rest) = (Buckets::default(), 1.0, outcome);
+                for n in 0..5 {
+                    let bucket = rest % 3;
+                    rest /= 3;
+                    let (side, p) = if n < 2 {
+                        (&mut block.green, candidate[bucket])
+                    } else {
+                        (&mut block.blue, stable[bucket])
+                    };
+                    *side.entry(AT[bucket]).or_default() += 1;
+                    probability *= p;
+                }
+                let mut sums = vec![0.0; weights.len()];
+                weights.add(&block, &mut sums);
+                expected.iter_mut().zip(sums).for_each(|(e, sum)| *e += probability * sum.exp());
+            }
+            assert!(expected.iter().all(|e| *e <= 1.0 + 1e-12), "{stable:?} {faster}: {expected:?}");
         }
     }
 }
@@ -329,6 +443,37 @@ proptest! {
             let _ = judge.evidence();
         }
     }
+}
+
+// === the split ===
+
+#[test]
+fn a_broken_split_holds_and_a_slow_candidate_is_none() {
+    let judged = |started: i64, completed: i64| {
+        let mut judge =
+            Judge::new(Analysis { metrics: vec![Metric::Errors], ..Analysis::live_per_request() }).unwrap();
+        for tick in 1..=40i64 {
+            let side = |started: i64, completed: i64| {
+                let (started, requests) = (Some(started * tick), Some(completed * tick));
+                Some(Side { started, requests, errors: Some(0), ..Side::default() })
+            };
+            let row = Row {
+                proxy: "gw".into(),
+                incarnation: 1,
+                seq: tick as u64,
+                epoch: 1,
+                split: 0.05,
+                blue: side(95, 95),
+                green: side(started, completed),
+                ..Row::default()
+            };
+            judge.tick(250 * tick as u64, &[row]);
+        }
+        judge.verdict()
+    };
+    assert_ne!(judged(5, 5), Verdict::Hold);
+    assert_ne!(judged(5, 1), Verdict::Hold, "drawn as configured, however few are done");
+    assert_eq!(judged(9, 9), Verdict::Hold, "9 % of the requests where 5 % are configured");
 }
 
 // === certificates of a live step ===

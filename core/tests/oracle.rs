@@ -66,25 +66,56 @@ const FILES: [(&str, Check); 23] = [
 fn every_oracle_file_is_reproduced() {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles");
     let folder = std::env::var_os("HUESHIFT_ORACLES").map_or_else(|| own.clone(), PathBuf::from);
-    let files = json_files(&folder);
-    assert!(!files.is_empty(), "{}: no oracle files", folder.display());
     if folder == own {
-        let names: Vec<String> = files.iter().map(|path| stem(path)).collect();
+        let names: Vec<String> = json_files(&folder).iter().map(|path| stem(path)).collect();
         assert_eq!(names, FILES.map(|(name, _)| name), "the copy beside this test is complete");
     }
     // Past the test harness, which would swallow it.
     let mut out = std::io::stdout();
     writeln!(out, "oracles in {}", folder.display()).unwrap();
+    for (name, cases) in reproduced(&folder).unwrap() {
+        writeln!(out, "  {name}: {cases} cases").unwrap();
+    }
+}
+
+#[test]
+fn an_oracle_file_that_no_test_reads_is_a_failure() {
+    let folder = std::env::temp_dir().join(format!("hueshift-oracles-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    assert!(reproduced(&folder).unwrap_err().ends_with("no oracle files"));
+    let file = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles/psi.json");
+    file("psi.json", &std::fs::read_to_string(own).unwrap());
+    assert_eq!(reproduced(&folder).unwrap().len(), 1);
+    file("new_kind.json", r#"{"format": "hueshift-oracle/new_kind/1", "cases": []}"#);
+    let why = reproduced(&folder).unwrap_err();
+    assert!(why.ends_with("new_kind.json: no test reads this file"), "{why}");
+    std::fs::remove_file(folder.join("new_kind.json")).unwrap();
+    file("psi.json", r#"{"format": "hueshift-oracle/psi/1", "cases": []}"#);
+    assert!(reproduced(&folder).unwrap_err().ends_with("psi.json: no case in it"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Runs all files of a folder: how many cases each has, or why one counts as not read.
+fn reproduced(folder: &Path) -> Result<Vec<(String, usize)>, String> {
+    let files = json_files(folder);
+    if files.is_empty() {
+        return Err(format!("{}: no oracle files", folder.display()));
+    }
+    let mut done = Vec::new();
     for path in files {
         let name = stem(&path);
         let file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(text(&file["format"]), format!("hueshift-oracle/{name}/1"));
-        let (_, check) = FILES
-            .iter()
-            .find(|(known, _)| *known == name)
-            .unwrap_or_else(|| panic!("{}: no test reads this file", path.display()));
-        writeln!(out, "  {name}: {} cases", check(&file)).unwrap();
+        let Some((_, check)) = FILES.iter().find(|(known, _)| *known == name) else {
+            return Err(format!("{}: no test reads this file", path.display()));
+        };
+        match check(&file) {
+            0 => return Err(format!("{}: no case in it", path.display())),
+            cases => done.push((name, cases)),
+        }
     }
+    Ok(done)
 }
 
 fn json_files(folder: &Path) -> Vec<PathBuf> {

@@ -388,6 +388,25 @@ fn a_healthy_release_goes_through_all_phases_and_swaps_the_roles() {
 }
 
 #[test]
+fn less_is_held_back_after_half_an_hour_only_if_the_candidate_is_proved() {
+    for (verdict, then) in [(Verdict::Certified, 9_900), (Verdict::Continue, 9_500), (Verdict::Hold, 9_500)] {
+        let mut world = World::releasing();
+        world.seen.wish.soak_ms = 86_400_000;
+        world.ramp_to(Phase::Soaking);
+        let epoch = world.seen.state.epoch;
+        for minutes in [6, 20, 40] {
+            world.now_ms += minutes * 60_000;
+            world.judge(verdict);
+            world.enforce(1, 1);
+            world.settle();
+        }
+        let state = &world.seen.state;
+        assert_eq!((world.limit(), state.phase), (bps(then), Phase::Soaking), "{verdict}");
+        assert_eq!(state.epoch > epoch, then == 9_900, "proxies must see the change");
+    }
+}
+
+#[test]
 fn rollback_is_in_the_very_next_plan_from_every_phase_even_paused_unready_and_unwritten() {
     for phase in [
         Phase::Preparing,

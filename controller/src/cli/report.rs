@@ -212,7 +212,16 @@ mod tests {
     use super::*;
     use hueshift_core::judge::{Analysis, Row, Side};
 
+    /// A tenth of the candidate's requests fails.
     fn judge() -> Box<JudgeRecord> {
+        judged(1)
+    }
+
+    fn fine_judge() -> Box<JudgeRecord> {
+        judged(0)
+    }
+
+    fn judged(bad: i64) -> Box<JudgeRecord> {
         let mut judge = Judge::new(Analysis::live()).unwrap();
         for tick in 1..=40u16 {
             let n = i64::from(tick);
@@ -225,9 +234,9 @@ mod tests {
                 seq: tick.into(),
                 epoch: 1,
                 split: 0.1,
-                green: side(10 * n, n),
+                green: side(10 * n, bad * n),
                 blue: side(90 * n, 0),
-                error_slots: vec![tick],
+                error_slots: if bad > 0 { vec![tick] } else { Vec::new() },
                 done_slots: Some((0..10).map(|i| tick * 10 + i).collect()),
                 ..Row::default()
             };
@@ -266,6 +275,71 @@ mod tests {
         assert_eq!(report.agrees, Some(false));
         assert!(report.differences[0].starts_with("log_e: "), "{:?}", report.differences);
         assert!(page(&record).contains("it DIFFERS: log_e: "));
+    }
+
+    /// Whatever part of the record is changed, by hand, in its file.
+    #[test]
+    fn every_doctored_part_of_a_record_is_told_with_its_name() {
+        let whole = serde_json::to_value(record()).unwrap();
+        let state = "/judge/state/judge";
+        let doctored = [
+            ("/judge/evidence/verdict".to_owned(), serde_json::json!("continue"), "verdict"),
+            ("/judge/evidence/metrics/errors".to_owned(), serde_json::json!(0.5), "metrics.errors"),
+            ("/judge/evidence/counted/green_errors".to_owned(), serde_json::json!(0), "counted.green_errors"),
+            (format!("{state}/counted/green_requests"), serde_json::json!(4_000), "counted.green_requests"),
+            (format!("{state}/analysis/alpha"), serde_json::json!(0.5), "rollback_at"),
+            (format!("{state}/sittings/0/case/errors/ratio/sums/0"), serde_json::json!(900.0), "log_e"),
+            (format!("{state}/condemned"), serde_json::json!(false), ""),
+        ];
+        for (path, value, named) in doctored {
+            let mut changed = whole.clone();
+            let place = changed.pointer_mut(&path).unwrap_or_else(|| panic!("{path} is not there"));
+            *place = value;
+            let read: ReleaseRecord = serde_json::from_value(changed).unwrap();
+            let report = Report::of(&read);
+            if named.is_empty() {
+                assert_eq!(report.agrees, Some(true), "a latch is no evidence: it is computed again");
+                continue;
+            }
+            assert_eq!(report.agrees, Some(false), "{path}");
+            let told = report.differences.iter().any(|difference| difference.starts_with(named));
+            assert!(told, "{path}: {:?}", report.differences);
+        }
+    }
+
+    #[test]
+    fn a_condemnation_that_the_evidence_does_not_bear_out_differs() {
+        let mut fine = serde_json::to_value(*fine_judge()).unwrap();
+        *fine.pointer_mut("/state/judge/condemned").unwrap() = true.into();
+        *fine.pointer_mut("/evidence/verdict").unwrap() = "rollback".into();
+        let judge = Some(Box::new(serde_json::from_value(fine).unwrap()));
+        let record = ReleaseRecord { judge, ..record() };
+        let report = Report::of(&record);
+        assert!(
+            report.differences.iter().any(|text| text.starts_with("verdict: ")),
+            "{:?}",
+            report.differences
+        );
+    }
+
+    #[tokio::test]
+    async fn the_exit_code_says_whether_a_record_agrees() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = state.path().join("history/price");
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut record = ReleaseRecord { service: "price".to_owned(), ..record() };
+        for (log_e, code) in [(0.0, ExitCode::SUCCESS), (1.0, ExitCode::from(1))] {
+            record.judge.as_mut().unwrap().evidence.log_e += log_e;
+            let bytes = crate::home::Versioned::bytes(record.clone()).unwrap();
+            std::fs::write(folder.join("1.json"), bytes).unwrap();
+            let release = record.release.to_string();
+            let state = state.path().to_str().unwrap();
+            let line = ["hueshift", "report", &release, "--output", "json", "--state", state];
+            let cli = <super::super::Cli as clap::Parser>::try_parse_from(line).unwrap();
+            let super::super::Verb::Report(args) = cli.verb else { panic!("another verb") };
+            let ended = run(args).await.unwrap_or_else(|_| panic!("it could not be read"));
+            assert_eq!(ended, code);
+        }
     }
 
     #[test]

@@ -434,3 +434,138 @@ impl Trial {
 fn aligned(now_ms: u64) -> u64 {
     now_ms / TICK_MS * TICK_MS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hueshift_core::contract::{LotteryReport, PlanReport, Report};
+
+    const ID: ServiceId = ServiceId::from_bytes([7; 8]);
+    const LIMIT: u16 = 1_000;
+
+    /// What one Envoy counts in a second, (candidate, stable): requests and failures, each in a session of its own.
+    type Second = ((u64, u64), (u64, u64));
+
+    const FINE: Second = ((10, 0), (90, 0));
+    const FORGES: Second = ((10, 6), (90, 0));
+
+    /// A release before its judge, on some Envoys.
+    struct Bench {
+        trial: Trial,
+        intake: Intake,
+        second: u64,
+        totals: Vec<PerColor<Tally>>,
+        tripped: Vec<u32>,
+    }
+
+    impl Bench {
+        fn new(envoys: usize) -> Bench {
+            Bench {
+                trial: Trial::begin(ID, 1, Color::Blue, Analysis::live(), 0).unwrap(),
+                intake: Intake::default(),
+                second: 0,
+                totals: vec![PerColor::default(); envoys],
+                tripped: vec![0; envoys],
+            }
+        }
+
+        fn pass(&mut self, seconds: u64, of: &[Second]) {
+            for _ in 0..seconds {
+                self.second += 1;
+                for (number, second) in of.iter().enumerate() {
+                    self.report(number, second);
+                }
+                let now_ms = self.second * 1_000;
+                let facts = self.intake.facts(ID, 1, now_ms);
+                let ready = PerColor::default();
+                self.trial.tick(now_ms, now_ms, &mut self.intake, Some(&facts), ready, |_, _, _| {});
+            }
+        }
+
+        fn report(&mut self, number: usize, ((candidate, bad), (stable, stable_bad)): &Second) {
+            let totals = &mut self.totals[number];
+            for (tally, (n, errors)) in
+                [(&mut totals.green, (candidate, bad)), (&mut totals.blue, (stable, stable_bad))]
+            {
+                tally.started += n;
+                tally.completed += n;
+                tally.errors += errors;
+                *tally.first_byte.entry(250).or_default() += n - errors;
+            }
+            // Sessions that no other Envoy and no other second has.
+            let first = (self.second * 64 + u64::try_from(number).unwrap() * 8) % u64::from(LIMIT);
+            let error_slots = (first..first + bad).map(|slot| u16::try_from(slot).unwrap()).collect();
+            let lottery = LotteryReport {
+                epoch: 1,
+                limit: Bps::new(LIMIT).unwrap(),
+                tallies: totals.clone(),
+                error_slots,
+                ..LotteryReport::default()
+            };
+            let plan = PlanReport {
+                id: ID,
+                release: 1,
+                epoch: 1,
+                tripped: self.tripped[number],
+                lotteries: vec![lottery],
+            };
+            let (proxy, seq) = (format!("gw-{number}"), self.second);
+            let report = Report { proxy, vm: 1, incarnation: 1, seq, plans: vec![plan], ..Report::default() };
+            self.intake.take(&report, self.second * 1_000);
+        }
+    }
+
+    #[test]
+    fn an_envoy_that_alone_condemns_is_closed_alone() {
+        let mut bench = Bench::new(4);
+        bench.pass(30, &[FINE, FORGES, FINE, FINE]);
+        assert_eq!(bench.trial.condemned(), None);
+        assert_eq!(bench.trial.closed().iter().collect::<Vec<_>>(), ["gw-1"]);
+        let text = bench.trial.checkpoint(&bench.intake).unwrap();
+        let read = Trial::restore(&text, ID, 1, Color::Blue, &mut Intake::default(), 30_000).unwrap();
+        assert_eq!(read.closed().len(), 1, "a restart opens nothing");
+    }
+
+    #[test]
+    fn what_several_envoys_say_condemns_and_closes_nobody() {
+        let mut bench = Bench::new(4);
+        bench.pass(30, &[FINE, FORGES, FORGES, FORGES]);
+        assert_eq!((bench.trial.condemned(), bench.trial.closed().len()), (Some(Cause::Verdict), 0));
+    }
+
+    #[test]
+    fn a_local_trip_is_probed_after_a_pause_and_by_its_own_envoy_alone() {
+        let mut bench = Bench::new(12);
+        bench.pass(1, &[FINE; 12]);
+        bench.tripped[3] = 1;
+        bench.pass(1, &[FINE; 12]);
+        assert_eq!(bench.trial.rearm("gw-3"), None, "not at once");
+        bench.pass(5, &[FINE; 12]);
+        assert_eq!(bench.trial.rearm("gw-3").map(|rearm| rearm.trip), Some(1));
+        assert_eq!(bench.trial.rearm("gw-4"), None);
+        bench.tripped[3] = 2;
+        bench.pass(6, &[FINE; 12]);
+        assert_eq!(bench.trial.rearm("gw-3"), None, "the second pause is twice as long");
+        bench.pass(5, &[FINE; 12]);
+        assert_eq!(bench.trial.rearm("gw-3").map(|rearm| rearm.trip), Some(2));
+        assert_eq!(bench.trial.condemned(), None);
+    }
+
+    #[test]
+    fn many_trips_are_the_candidates_own_fault() {
+        let mut bench = Bench::new(12);
+        bench.pass(1, &[FINE; 12]);
+        bench.tripped[..3].fill(1);
+        bench.pass(1, &[FINE; 12]);
+        assert_eq!((bench.trial.condemned(), bench.trial.rearm("gw-0")), (Some(Cause::Fuse), None));
+    }
+
+    #[test]
+    fn the_filter_is_told_when_a_request_hangs_once_stable_was_watched() {
+        let mut bench = Bench::new(2);
+        bench.pass(3, &[FINE; 2]);
+        assert_eq!(bench.trial.hang_ms(), 30_000);
+        bench.pass(5, &[FINE; 2]);
+        assert_eq!(bench.trial.hang_ms(), 5_000);
+    }
+}

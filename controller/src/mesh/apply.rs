@@ -13,7 +13,7 @@ use super::observe::{Beside, key};
 use super::plugins::Revive;
 use super::shared::{Shared, Status, Table, Written};
 use super::sight::Sight;
-use super::{FINALIZER, names, tell};
+use super::{FINALIZER, names, packed, tell};
 use crate::api::{Release, ReleaseFacts};
 use crate::home::{Apply, ApplyError};
 use crate::routes::{self, Managed, Outcome, Released};
@@ -334,7 +334,7 @@ impl Hand {
     }
 
     async fn write_checkpoint(&self, service: &str, sight: &Sight, bytes: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        let text = packed::pack(bytes);
         if text.len() > crate::api::ReleaseStatus::MAX_CHECKPOINT {
             return Err(format!("it has {} bytes, more than a Release keeps", text.len()));
         }

@@ -3,6 +3,7 @@
 
 use super::calls::{CallError, call};
 use super::cluster::Document;
+use super::packed;
 use super::sight::{Refusal, Sight};
 use crate::api::Release;
 use crate::home::Remembered;
@@ -68,8 +69,7 @@ pub fn remembered(sight: &Sight, document: &Document, releases: &[Release]) -> R
     let checkpoint = releases.iter().find(|release| Some(release.spec.number) == open);
     Ok(Remembered {
         checkpoint: checkpoint
-            .and_then(|release| release.status.as_ref()?.checkpoint.clone())
-            .map(String::into_bytes),
+            .and_then(|release| packed::unpack(release.status.as_ref()?.checkpoint.as_deref()?)),
         records: releases.iter().filter_map(record).collect(),
         state,
         route,

@@ -253,6 +253,8 @@ impl Analysis {
             firsts: false,
             scales_ms: Vec::new(),
             latency_min_reference: 2_000,
+            // Each request is a draw here, so the split can be tested.
+            srm: true,
             ..Analysis::live()
         }
     }

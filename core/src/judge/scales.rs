@@ -4,15 +4,27 @@
 //! hour, and a fault that starts later is invisible. So beside the process of the whole release there are processes
 //! of ten minutes and of one minute that know nothing of what was counted before their window.
 //!
-//! *Why this stays valid.* The lottery is a hash drawn anew for the release, independent of what clients do. Within one
-//! window each slot counts once, so the window's score alone is a fair game for an observer who knows only this
-//! window: its expected factor is at most 1 while the candidate is healthy. Scores of different windows depend on each
-//! other (the same unlucky client is on the same color in each), so they are neither multiplied nor averaged: the
-//! release is rolled back if *any* window reaches `1 / (alpha * part)`, and the parts of all windows sum to at most 1.
-//! That is the union bound, which holds under any dependence. Windows start by the clock alone. What the bound does not
-//! cover: the limit may have risen because of what earlier windows showed. A candidate advances when few of its sessions
-//! failed, so such a choice leaves *fewer* failing clients on it than chance would; it can at most double a later
-//! window's expected score, and the simulation counts what really happens.
+//! *Why this stays valid.* The lottery is a hash drawn anew for the release, independent of what clients do. While the
+//! candidate is healthy it decides nothing about who fails, so which of a window's failing slots lie below the limit is
+//! a draw without replacement from the slots that did not fail before *in this window*.
+//!
+//! 1. *One batch.* The score of `x` candidate slots among `m` new ones is `A^x B^(m-x)`, convex in `x`, and with the
+//!    share `r` of the slots left `r A + (1-r) B <= 1`. The expectation of a convex function is at most as large for
+//!    draws without replacement as with it (Hoeffding 1963), so that of the score is at most `(r A + (1-r) B)^m <= 1`.
+//! 2. *One window.* Given its earlier batches the slots left are again as good as shuffled, so its score is an e-process
+//!    for an observer who knows this window alone, and passes `1/a` with chance at most `a` (Ville).
+//! 3. *All windows.* Scores of different windows depend on each other (the same unlucky client is on the same color in
+//!    each), so they are neither multiplied nor averaged: the release is rolled back if *any* window passes
+//!    `1 / (alpha * part)`, and the parts of all windows sum to at most 1. That is the union bound, which holds under any
+//!    dependence. Windows start by the clock alone.
+//! 4. *The ramp looks.* Step 2 takes the limit as given, but it rises because of what earlier windows showed. It does so
+//!    when *few* of the candidate's slots failed, and fewer failing slots below a low limit make fewer below a higher one
+//!    likely: over the releases that reach a share the expected score there is at most the chance to reach it. Summed
+//!    over the shares of a ramp a window's expected score is at most their number, not 1, in the worst case, where every
+//!    client that fails at all fails in every window and every delay of the ramp is the work of chance. That concerns
+//!    only the half of alpha that the short windows have; what really happens is counted by the simulation.
+//!
+//! The tests of `core/tests/judge_rules.rs` enumerate 1 and 4 exactly.
 
 use alloc::vec::Vec;
 use core::f64::consts::{LN_2, PI};

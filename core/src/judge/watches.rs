@@ -9,10 +9,11 @@ use libm::{exp, log, log1p};
 use serde::{Deserialize, Serialize};
 
 /// A watch that is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Watch {
     /// The first one: no suspicion.
+    #[default]
     FiveMinutes,
     /// The second: a certificate.
     HalfHour,
