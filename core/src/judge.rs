@@ -166,6 +166,9 @@ struct Sitting {
 struct Scores {
     log_e: f64,
     metrics: MetricLogs,
+    /// Per metric the nearest window, its part taken off.
+    #[serde(default)]
+    alone: MetricLogs,
     log_srm: f64,
     suspicious: bool,
     /// History condemns, but the holdback is as bad.
@@ -278,6 +281,12 @@ impl Judge {
             let part = sitting.window.ln_part();
             sitting.absent.sole_witness(all, &everyone, part, &self.analysis, self.control.noisy)
         })
+    }
+
+    /// Each metric's evidence as if it were judged alone and had all of the budget: it condemns from `ln(1/alpha)` on.
+    /// The line has that of the window that counts, before the window's part comes off.
+    pub fn alone(&self) -> MetricLogs {
+        self.last.alone
     }
 
     /// How much one proxy's word can be left out; `None`: the rule is off.
@@ -628,6 +637,7 @@ impl Judge {
         let mut counted = f64::NEG_INFINITY;
         // Any window may reach its own threshold: what counts is the one that is nearest.
         let (mut log_e, mut metrics) = (f64::NEG_INFINITY, MetricLogs::default());
+        let mut alone = MetricLogs::default();
         for sitting in &self.sittings {
             let Some(case) = &sitting.case else { continue };
             let everyone = case.metrics(analysis, self.control.noisy);
@@ -637,6 +647,7 @@ impl Judge {
             };
             let ln_part = sitting.window.ln_part();
             let all = said.combine(analysis) + ln_part;
+            alone.raise_to(&said, ln_part);
             let without_history = MetricLogs { history: said.history.map(|log_e| log_e.min(0.0)), ..said };
             counted = counted.max(if acquitted { without_history.combine(analysis) + ln_part } else { all });
             if all > log_e {
@@ -663,7 +674,7 @@ impl Judge {
                 None => everyone,
             };
         }
-        self.last = Scores { log_e, metrics, log_srm, suspicious, shared_incident, slow_at_load };
+        self.last = Scores { log_e, metrics, alone, log_srm, suspicious, shared_incident, slow_at_load };
     }
 
     fn verdict_for(&self, requirement: Requirement) -> Verdict {

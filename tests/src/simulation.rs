@@ -6,7 +6,10 @@
 //! came of it. What is deliberately absent: Envoy, the filter's bookkeeping and time on a wall, which have tests of
 //! their own; latencies are drawn in histogram buckets, because the judge sees nothing finer.
 
+pub mod healthy;
+pub mod liars;
 mod many;
+pub mod promise;
 mod release;
 mod rules;
 mod sessions;
@@ -28,13 +31,15 @@ pub struct Setting {
     pub duration_ms: u64,
     /// Time between reports and ticks.
     pub tick_ms: u64,
+    /// Until then a tick takes a second: hours in which nothing happens.
+    pub lull_ms: u64,
     /// Requests per second, both colors together.
     pub rps: f64,
     /// How much the rate and the errors swing, 0..1: `rate * (1 + swing sin t)`.
     pub swing: f64,
     /// The candidate's shares, in order; the next one follows a certificate (see [`Rule`]).
     pub shares: Vec<f64>,
-    /// Share after the last certificate, while the old color stays as control.
+    /// Share after the last certificate, while the old color stays as control: the cutover.
     pub holdback: Option<f64>,
     /// Error rate of both colors without a fault.
     pub errors: f64,
@@ -83,6 +88,8 @@ pub struct Proxy {
     pub errors: f64,
     /// Factor on the share: a proxy that is an epoch behind.
     pub share: f64,
+    /// Factor on latency: a proxy far away.
+    pub slower: f64,
 }
 
 /// What answers take: log-normal.
@@ -92,7 +99,8 @@ pub struct Latency {
     pub median_ms: f64,
     /// Standard deviation of the logarithm within a session.
     pub sigma: f64,
-    /// Utilization of a color that serves everything; latency grows as 1/(1 - utilization). 0: not at all.
+    /// Utilization of a color that serves everything; latency grows as 1/(1 - utilization). 0: not at all. Each color
+    /// has one endpoint.
     pub utilization: f64,
 }
 
@@ -132,10 +140,14 @@ pub enum FaultKind {
     Errors(f64),
     /// Latency times this.
     Slower(f64),
+    /// This error rate, and latency times this: both at once.
+    Both(f64, f64),
     /// This part of the requests takes this many times as long.
     SlowTail(f64, f64),
     /// This part of the requests is never answered.
     Hang(f64),
+    /// Predictions moved by this many bins.
+    Shift(f64),
 }
 
 /// What came of one release.
@@ -162,6 +174,7 @@ impl Setting {
             name,
             duration_ms: 600_000,
             tick_ms: 250,
+            lull_ms: 0,
             rps: 200.0,
             swing: 0.0,
             shares: vec![0.1],
@@ -194,9 +207,9 @@ impl Setting {
         Setting { analysis: Analysis { latency_reference: Some(reference), ..self.analysis }, ..self }
     }
 
-    /// Whether latency is judged, hence worth drawing.
-    fn draws_latency(&self) -> bool {
-        self.analysis.metrics.contains(&Metric::Latency)
+    /// Whether this is judged, hence worth drawing.
+    fn draws(&self, metric: Metric) -> bool {
+        self.analysis.metrics.contains(&metric)
     }
 }
 
@@ -204,5 +217,5 @@ impl Setting {
 
 impl Proxy {
     /// One like all others.
-    pub const EQUAL: Proxy = Proxy { weight: 1.0, errors: 1.0, share: 1.0 };
+    pub const EQUAL: Proxy = Proxy { weight: 1.0, errors: 1.0, share: 1.0, slower: 1.0 };
 }

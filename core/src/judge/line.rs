@@ -89,6 +89,15 @@ impl MetricLogs {
         lse(judged().collect::<Vec<_>>().into_iter().map(|(part, log_e)| log(part) + log_e))
     }
 
+    /// Per metric the larger of this and of `other`, of which `ln_part` comes off.
+    pub(super) fn raise_to(&mut self, other: &MetricLogs, ln_part: f64) {
+        for metric in Metric::ALL {
+            if let Some(log_e) = other.get(metric) {
+                self.set(metric, self.get(metric).unwrap_or(f64::NEG_INFINITY).max(log_e + ln_part));
+            }
+        }
+    }
+
     /// Sets the evidence of a metric.
     pub(super) fn set(&mut self, metric: Metric, log_e: f64) {
         match metric {

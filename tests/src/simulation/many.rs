@@ -10,6 +10,8 @@ use std::thread;
 pub struct Count {
     /// The setting's name.
     pub name: &'static str,
+    /// What was judged.
+    pub judged: Vec<Metric>,
     /// One per run, in the order of their seeds.
     pub outcomes: Vec<Outcome>,
     /// When the fault began, ms.
@@ -44,6 +46,7 @@ pub fn run_many<R: Rule>(setting: &Setting, seed: u64, runs: u64, rule: impl Fn(
     all.sort_by_key(|(at, _)| *at);
     Count {
         name: setting.name,
+        judged: setting.analysis.metrics.clone(),
         outcomes: all.into_iter().map(|(_, outcome)| outcome).collect(),
         from_ms: setting.fault.map_or(0, |fault| fault.from_ms),
     }

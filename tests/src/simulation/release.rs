@@ -3,7 +3,8 @@
 use super::sessions::{Member, Population, SLOTS, buckets};
 use super::{FaultKind, Liar, Outcome, Rule, Setting};
 use crate::chance::Chance;
-use hueshift_core::judge::{Metric, Mode, Row, Side, Verdict};
+use hueshift_core::judge::load::ColorLoad;
+use hueshift_core::judge::{Conditions, History, Load, Metric, Mode, Row, Side, Verdict};
 use std::collections::{BTreeMap, VecDeque};
 
 /// One swing of the day, shortened so that a release sees it.
@@ -12,8 +13,13 @@ const DAY_MS: f64 = 600_000.0;
 const BUCKETS: (f64, f64) = (160.0, 415.0);
 /// A hung request is counted as slow in this bucket once it is this old, ms.
 const HANG_MS: u64 = 5_000;
+/// A tick while nothing is to happen.
+const LULL_TICK_MS: u64 = 1_000;
 /// How long a proxy remembers which slots it has reported, as the filter has it.
 const FIRSTS_MS: u64 = 60_000;
+/// Predictions: bins, and how far one request's and one session's lie apart, in bins.
+const BINS: usize = 20;
+const SPREAD: f64 = 2.0;
 /// Standard normal quantiles, so that a latency costs a look-up.
 const QUANTILES: usize = 4_096;
 
@@ -28,7 +34,7 @@ pub(super) fn reference(setting: &Setting) -> BTreeMap<i32, u64> {
     let mut counts = BTreeMap::new();
     for _ in 0..10_000 {
         let pace = release.population.next(&mut release.chance).pace;
-        let bucket = release.bucket(pace, false);
+        let bucket = release.bucket(pace, 0, false);
         *counts.entry(i32::from(bucket)).or_default() += 1;
     }
     counts
@@ -51,6 +57,11 @@ struct Release<'a> {
     erred: Vec<bool>,
     done: Vec<bool>,
     timed: Vec<bool>,
+    predicted: Vec<bool>,
+    /// The present rate over the mean one.
+    wave: f64,
+    /// Told to the rule with the next tick.
+    cuts_over: bool,
     share: f64,
     epoch: u64,
     step: usize,
@@ -67,6 +78,7 @@ struct Books {
     error_slots: Vec<u16>,
     done_slots: Vec<u16>,
     first_latency: Vec<(u16, i32)>,
+    first_predictions: Vec<(u16, i32)>,
 }
 
 struct Counts {
@@ -75,6 +87,7 @@ struct Counts {
     started: i64,
     latency: Vec<i64>,
     changed: Vec<u16>,
+    predictions: [i64; BINS],
 }
 
 fn normals() -> &'static [f64] {
@@ -109,6 +122,9 @@ impl<'a> Release<'a> {
             erred: vec![false; slots],
             done: vec![false; slots],
             timed: vec![false; slots],
+            predicted: vec![false; slots],
+            wave: 1.0,
+            cuts_over: false,
             share: 0.0,
             epoch: 0,
             step: 0,
@@ -122,21 +138,24 @@ impl<'a> Release<'a> {
         let setting = self.setting;
         self.open(setting.shares[0], rule);
         let threshold = (1.0 / setting.analysis.alpha).ln();
-        for t_ms in (1..=setting.duration_ms / setting.tick_ms).map(|n| n * setting.tick_ms) {
+        let mut t_ms = 0;
+        while t_ms < setting.duration_ms {
+            let tick_ms = if t_ms < setting.lull_ms { LULL_TICK_MS } else { setting.tick_ms };
+            t_ms += tick_ms;
             if t_ms.is_multiple_of(FIRSTS_MS) {
                 self.erred.fill(false);
                 self.timed.fill(false);
+                self.predicted.fill(false);
             }
-            self.traffic(t_ms);
+            self.traffic(t_ms, tick_ms as f64 / 1_000.0);
             let rows = self.reports();
-            let word = rule.tick(t_ms, &rows);
-            if let Some(line) = &word.line {
-                for metric in Metric::ALL {
-                    if line.metrics.get(metric).is_some_and(|log_e| log_e >= threshold)
-                        && !self.outcome.fired.contains(&metric)
-                    {
-                        self.outcome.fired.push(metric);
-                    }
+            let conditions = self.conditions();
+            let word = rule.tick(t_ms, &rows, &conditions);
+            for metric in Metric::ALL {
+                if word.alone.get(metric).is_some_and(|log_e| log_e >= threshold)
+                    && !self.outcome.fired.contains(&metric)
+                {
+                    self.outcome.fired.push(metric);
                 }
             }
             match word.verdict {
@@ -151,6 +170,7 @@ impl<'a> Release<'a> {
                         (None, holdback) => {
                             self.outcome.promoted_ms = Some(t_ms);
                             if let Some(share) = holdback {
+                                self.cuts_over = true;
                                 self.open(share, rule);
                             }
                         }
@@ -171,10 +191,10 @@ impl<'a> Release<'a> {
         rule.at_share(share);
     }
 
-    fn traffic(&mut self, t_ms: u64) {
+    fn traffic(&mut self, t_ms: u64, seconds: f64) {
         let setting = self.setting;
         let wave = 1.0 + setting.swing * (t_ms as f64 / DAY_MS * std::f64::consts::TAU).sin();
-        let seconds = setting.tick_ms as f64 / 1_000.0;
+        self.wave = wave;
         self.until_next -= setting.rps * wave * seconds;
         while self.until_next <= 0.0 {
             self.until_next += self.chance.exponential(1.0);
@@ -214,6 +234,10 @@ impl<'a> Release<'a> {
         match fault {
             Some(FaultKind::Errors(faulty)) => rate = faulty,
             Some(FaultKind::Slower(times)) => (over, harmed) = (buckets(times.ln()), true),
+            Some(FaultKind::Both(faulty, times)) => {
+                (rate, over, harmed) = (faulty, buckets(times.ln()), true);
+            }
+            Some(FaultKind::Shift(_)) => harmed = true,
             Some(FaultKind::SlowTail(part, times)) if self.chance.unit() < part => {
                 (over, harmed) = (buckets(times.ln()), true);
             }
@@ -233,9 +257,16 @@ impl<'a> Release<'a> {
             self.outcome.bad += u64::from(error || harmed);
         }
         self.complete(proxy, member.slot, is_candidate, error);
-        if !error && setting.draws_latency() {
-            let bucket = self.bucket(member.pace + over, is_candidate);
+        if error {
+            return;
+        }
+        if setting.draws(Metric::Latency) {
+            let bucket = self.bucket(member.pace + over, proxy, is_candidate);
             self.time(proxy, member.slot, is_candidate, bucket);
+        }
+        if setting.draws(Metric::Predictions) {
+            let moved = if let Some(FaultKind::Shift(bins)) = fault { bins } else { 0.0 };
+            self.predict(proxy, member, is_candidate, moved);
         }
     }
 
@@ -260,12 +291,17 @@ impl<'a> Release<'a> {
         }
     }
 
-    fn bucket(&mut self, over: f64, is_candidate: bool) -> u16 {
-        let latency = self.setting.latency;
+    /// What load alone makes of latency: a factor.
+    fn stretch(&self, is_candidate: bool) -> f64 {
         let share = if is_candidate { self.share } else { 1.0 - self.share };
-        let load = -(1.0 - latency.utilization * share).ln();
+        1.0 / (1.0 - self.setting.latency.utilization * self.wave * share)
+    }
+
+    fn bucket(&mut self, over: f64, proxy: usize, is_candidate: bool) -> u16 {
+        let latency = self.setting.latency;
+        let times = self.stretch(is_candidate) * self.setting.proxies[proxy].slower;
         let z = normals()[(self.chance.bits() >> 52) as usize];
-        let middle = buckets((latency.median_ms * 1_000.0).ln() + load + latency.sigma * z);
+        let middle = buckets((latency.median_ms * 1_000.0 * times).ln() + latency.sigma * z);
         (middle + over).floor().clamp(BUCKETS.0, BUCKETS.1) as u16
     }
 
@@ -284,8 +320,37 @@ impl<'a> Release<'a> {
         counts.changed.push(bucket);
     }
 
+    fn predict(&mut self, proxy: usize, member: Member, is_candidate: bool, moved: f64) {
+        let z = normals()[(self.chance.bits() >> 52) as usize];
+        let at = BINS as f64 / 2.0 + SPREAD * (member.taste + z) + moved;
+        let bin = at.clamp(0.0, (BINS - 1) as f64) as usize;
+        let books = &mut self.books[proxy];
+        if self.setting.analysis.mode == Mode::Sessions
+            && !std::mem::replace(&mut self.predicted[usize::from(member.slot)], true)
+        {
+            books.first_predictions.push((member.slot, bin as i32));
+        }
+        let counts = if is_candidate { &mut books.green } else { &mut books.blue };
+        counts.predictions[bin] += 1;
+    }
+
+    /// What is known beside the rows: both colors have one endpoint.
+    fn conditions(&mut self) -> Conditions {
+        let load = self.setting.draws(Metric::Latency).then(|| {
+            let mut of = |is_candidate: bool| {
+                let share = if is_candidate { self.share } else { 1.0 - self.share };
+                let seconds = self.setting.latency.median_ms / 1_000.0 * self.stretch(is_candidate);
+                let mean = self.setting.rps * self.wave * share * seconds;
+                ColorLoad { ready: 1, in_flight: (mean + self.chance.unit()) as u32 }
+            };
+            Load { green: of(true), blue: of(false) }
+        });
+        let cutover = std::mem::take(&mut self.cuts_over).then(History::default);
+        Conditions { load, cutover }
+    }
+
     fn slow(&mut self, proxy: usize, slot: u16) {
-        if self.setting.draws_latency() {
+        if self.setting.draws(Metric::Latency) {
             let bucket = buckets((HANG_MS as f64 * 1_000.0).ln()) as u16;
             self.time(proxy, slot, true, bucket);
         }
@@ -367,6 +432,7 @@ impl<'a> Release<'a> {
             error_slots: take(&mut books.error_slots),
             done_slots: sessions.then(|| std::mem::take(&mut books.done_slots)),
             first_latency: std::mem::take(&mut books.first_latency),
+            first_predictions: std::mem::take(&mut books.first_predictions),
             ..Row::default()
         }
     }
@@ -383,12 +449,13 @@ impl Counts {
             .drain(..)
             .map(|bucket| (i32::from(bucket), self.latency[usize::from(bucket) - first]))
             .collect();
+        let predictions = (0..).zip(self.predictions).filter(|(_, n)| *n > 0).collect();
         Side {
             requests: Some(self.requests),
             errors: Some(self.errors),
             started: Some(self.started),
             latency,
-            predictions: BTreeMap::new(),
+            predictions,
         }
     }
 }
@@ -396,6 +463,13 @@ impl Counts {
 impl Default for Counts {
     fn default() -> Self {
         let buckets = (BUCKETS.1 - BUCKETS.0) as usize + 1;
-        Counts { requests: 0, errors: 0, started: 0, latency: vec![0; buckets], changed: Vec::new() }
+        Counts {
+            requests: 0,
+            errors: 0,
+            started: 0,
+            latency: vec![0; buckets],
+            changed: Vec::new(),
+            predictions: [0; BINS],
+        }
     }
 }

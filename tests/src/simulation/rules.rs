@@ -1,7 +1,8 @@
 //! Who judges a simulated release: ours, another's, or a stand-in.
 
 use hueshift::rivals::Rival;
-use hueshift_core::judge::{Analysis, Judge, Line, Requirement, Row, Verdict};
+use hueshift_core::judge::line::MetricLogs;
+use hueshift_core::judge::{Analysis, Conditions, Judge, Requirement, Row, Verdict};
 use hueshift_core::share::Bps;
 
 /// Judges one release.
@@ -9,17 +10,17 @@ pub trait Rule {
     /// The candidate's share changed, before the next tick.
     fn at_share(&mut self, _share: f64) {}
 
-    /// Takes the rows of a tick.
-    fn tick(&mut self, t_ms: u64, rows: &[Row]) -> Word;
+    /// Takes the rows of a tick, and what is known beside them.
+    fn tick(&mut self, t_ms: u64, rows: &[Row], conditions: &Conditions) -> Word;
 }
 
 /// What a rule says after a tick.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Word {
     /// Its verdict; `Certified` for the present share.
     pub verdict: Verdict,
-    /// Evidence behind it, where it has any.
-    pub line: Option<Line>,
+    /// Evidence of each metric as if it were judged alone, where it has any.
+    pub alone: MetricLogs,
 }
 
 /// Our judge, as the engine uses it: each share asks for its own certificate.
@@ -37,6 +38,14 @@ pub struct NeverFires;
 /// A stand-in that never comes to a verdict.
 pub struct SaysNothing;
 
+// === impl Word ===
+
+impl Word {
+    fn only(verdict: Verdict) -> Self {
+        Word { verdict, alone: MetricLogs::default() }
+    }
+}
+
 // === impl Ours ===
 
 impl Ours {
@@ -52,32 +61,32 @@ impl Rule for Ours {
         self.judge.require(Requirement::for_share(bps, self.absolute));
     }
 
-    fn tick(&mut self, t_ms: u64, rows: &[Row]) -> Word {
-        let line = self.judge.tick(t_ms, rows);
-        Word { verdict: self.judge.verdict(), line: Some(line) }
+    fn tick(&mut self, t_ms: u64, rows: &[Row], conditions: &Conditions) -> Word {
+        self.judge.tick_under(t_ms, rows, conditions);
+        Word { verdict: self.judge.verdict(), alone: self.judge.alone() }
     }
 }
 
 impl Rule for Rival {
-    fn tick(&mut self, t_ms: u64, rows: &[Row]) -> Word {
-        Word { verdict: Rival::tick(self, t_ms, rows).verdict, line: None }
+    fn tick(&mut self, t_ms: u64, rows: &[Row], _: &Conditions) -> Word {
+        Word::only(Rival::tick(self, t_ms, rows).verdict)
     }
 }
 
 impl Rule for AlwaysFires {
-    fn tick(&mut self, _: u64, _: &[Row]) -> Word {
-        Word { verdict: Verdict::Rollback, line: None }
+    fn tick(&mut self, _: u64, _: &[Row], _: &Conditions) -> Word {
+        Word::only(Verdict::Rollback)
     }
 }
 
 impl Rule for NeverFires {
-    fn tick(&mut self, _: u64, _: &[Row]) -> Word {
-        Word { verdict: Verdict::Certified, line: None }
+    fn tick(&mut self, _: u64, _: &[Row], _: &Conditions) -> Word {
+        Word::only(Verdict::Certified)
     }
 }
 
 impl Rule for SaysNothing {
-    fn tick(&mut self, _: u64, _: &[Row]) -> Word {
-        Word { verdict: Verdict::Continue, line: None }
+    fn tick(&mut self, _: u64, _: &[Row], _: &Conditions) -> Word {
+        Word::only(Verdict::Continue)
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Member {
     pub slot: u16,
     /// What its requests take longer or shorter, in histogram buckets.
     pub pace: f64,
+    /// How its predictions differ from others', in standard deviations.
+    pub taste: f64,
     left: Option<u32>,
 }
 
@@ -70,7 +72,7 @@ impl Population {
             Sessions::Sticky { sigma, requests, .. } => {
                 // Ages are spread, else all sessions end at the same time.
                 let left = requests.map(|n| 1 + chance.below(2 * u64::from(n)) as u32);
-                Member { slot, pace: buckets(sigma * chance.normal()), left }
+                Member { slot, pace: buckets(sigma * chance.normal()), taste: chance.normal(), left }
             }
         }
     }

@@ -1,7 +1,7 @@
-//! The worlds in which the promises are counted.
+//! Faults and liars, each with what is promised of them; healthy worlds are in [`super::healthy`].
 
-use super::{Bursts, FaultKind, Latency, Liar, Proxy, Sessions, Setting};
-use hueshift_core::judge::{Analysis, Metric, Mode};
+use super::{FaultKind, Setting};
+use hueshift_core::judge::{Analysis, Metric};
 
 /// Published defaults, errors alone, requests as the unit, no certificate of an absolute level.
 pub fn per_request() -> Analysis {
@@ -18,93 +18,17 @@ pub fn live() -> Analysis {
     Analysis::live()
 }
 
+/// Likewise where each request draws its own color.
+pub fn live_per_request() -> Analysis {
+    Analysis::live_per_request()
+}
+
 /// What is compared with the rules of others: the product's judge of errors and latency.
 pub fn compared() -> Analysis {
     Analysis { metrics: vec![Metric::Errors, Metric::Latency], ..Analysis::live() }
 }
 
-const MINUTE_MS: u64 = 60_000;
-
-fn sticky(count: usize) -> Sessions {
-    Sessions::Sticky { count, zipf: 1.0, sigma: 1.0, requests: None }
-}
-
-/// Sessions that come and go, ten requests each on average.
-fn passing() -> Sessions {
-    Sessions::Sticky { count: 500, zipf: 0.0, sigma: 1.0, requests: Some(10) }
-}
-
-/// Healthy candidates: none of these may be rolled back more often than once in a hundred releases. With each the
-/// part of releases that must be promoted: a judge that proves nothing is worth nothing.
-pub fn null() -> Vec<(Setting, f64)> {
-    let all = 0.99;
-    // Thirty sessions have one on the candidate, or none; 0.5 requests/s prove nothing within the hour.
-    let promoted =
-        [all, all, all, 0.15, all, 0.1, all, all, 0.15, 0.95, all, all, 0.9, all, all, all, all, all];
-    healthy().into_iter().zip(promoted).collect()
-}
-
-fn healthy() -> Vec<Setting> {
-    let unequal = vec![
-        Proxy { weight: 0.6, errors: 0.5, share: 1.0 },
-        Proxy { weight: 0.3, errors: 4.0, share: 0.4 },
-        Proxy { weight: 0.1, errors: 1.0, share: 2.0 },
-    ];
-    let many = |of: fn(&'static str, Analysis) -> Setting, n: usize, name, analysis| Setting {
-        proxies: vec![Proxy::EQUAL; n],
-        ..of(name, analysis)
-    };
-    vec![
-        Setting::plain("20 + 180 rps, .5 %", per_request()),
-        Setting { errors: 0.02, ..Setting::plain("20 + 180 rps, 2 %", per_request()) },
-        Setting::plain("at the margin, .5 % / .625 %", per_request()).with(FaultKind::Errors(0.00625)),
-        Setting {
-            rps: 0.5,
-            shares: vec![0.5],
-            errors: 0.02,
-            duration_ms: 60 * MINUTE_MS,
-            tick_ms: 1_000,
-            ..Setting::plain("0.5 rps, 50 %, an hour", per_request())
-        },
-        Setting { rps: 1_000.0, shares: vec![0.01], ..Setting::plain("1000 rps, 1 %", per_request()) },
-        Setting { rps: 5.0, swing: 0.8, ..Setting::plain("5 rps, swinging by 80 %", live()) },
-        Setting { proxies: unequal, ..Setting::plain("three unequal proxies", per_request()) },
-        Setting { loss: 0.02, ..many(Setting::plain, 3, "2 % of reports lost, 2 % doubled", live()) },
-        Setting { sessions: sticky(30), ..Setting::plain("30 sessions", live()) },
-        Setting { sessions: sticky(300), shares: vec![0.05], ..Setting::plain("300 sessions, 5 %", live()) },
-        Setting { sessions: sticky(2_000), ..Setting::plain("2000 sessions", live()) },
-        Setting { sessions: passing(), ..Setting::plain("passing sessions", live()) },
-        Setting {
-            sessions: sticky(300),
-            bursts: Some(Bursts { per_second: 0.02, mean_ms: 60_000.0, requests: 1.0 }),
-            ..Setting::plain("clients that fail for a minute", live())
-        },
-        // Robust mode knows no sessions: it stands bursts of clients that come once, not heavy ones that stay.
-        Setting {
-            bursts: Some(Bursts { per_second: 0.2, mean_ms: 0.0, requests: 10.0 }),
-            ..Setting::plain("bursts within a second", Analysis { mode: Mode::Robust, ..per_request() })
-        },
-        Setting {
-            sessions: passing(),
-            shares: vec![0.05, 0.25, 0.5],
-            holdback: Some(0.95),
-            latency: Latency { median_ms: 40.0, sigma: 0.5, utilization: 0.5 },
-            // Errors alone: in the holdback stable is nearly idle, so latencies cannot be compared at all.
-            ..Setting::plain(
-                "a whole ramp and holdback, slower under load",
-                Analysis { metrics: vec![Metric::Errors], ..live() },
-            )
-        },
-        Setting {
-            sessions: passing(),
-            ..many(Setting::plain, 4, "four proxies", Analysis { metrics: vec![Metric::Errors], ..live() })
-        },
-        Setting::plain("latency as stable's, by requests", latency()).referred(),
-        Setting::plain("latency at the margin, × 1.09, by requests", latency())
-            .with(FaultKind::Slower(1.09))
-            .referred(),
-    ]
-}
+pub(super) const MINUTE_MS: u64 = 60_000;
 
 /// Faults, each with the band in which the mean delay must lie, s.
 pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
@@ -127,35 +51,4 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
             wide(130.0),
         ),
     ]
-}
-
-/// Twelve equal proxies, errors alone.
-fn twelve(name: &'static str, analysis: Analysis) -> Setting {
-    let analysis = Analysis { metrics: vec![Metric::Errors], ..analysis };
-    Setting { proxies: vec![Proxy::EQUAL; 12], ..Setting::plain(name, analysis) }
-}
-
-/// One of twelve proxies lies about a healthy candidate.
-pub fn forged(analysis: Analysis) -> Setting {
-    let liar = Some(Liar::CandidateErrors(1));
-    Setting { liar, ..twelve("one of twelve proxies forges candidate errors", analysis) }
-}
-
-/// A true 5 % fault that twelve honest proxies see.
-pub fn honest(analysis: Analysis) -> Setting {
-    twelve("twelve honest proxies, .5 → 5 %", analysis).with(FaultKind::Errors(0.05))
-}
-
-/// One of twelve proxies hides a true 5 % fault.
-pub fn hidden(analysis: Analysis) -> Setting {
-    let liar = Some(Liar::StableErrors(2));
-    let setting = twelve("one of twelve proxies forges stable errors, .5 → 5 %", analysis);
-    Setting { liar, ..setting }.with(FaultKind::Errors(0.05))
-}
-
-/// A true 5 % fault where one proxy has nine tenths of the traffic.
-pub fn dominated(analysis: Analysis) -> Setting {
-    let proxy = |at| Proxy { weight: if at == 0 { 99.0 } else { 1.0 }, ..Proxy::EQUAL };
-    let setting = twelve("one of twelve proxies has 90 % of the traffic, .5 → 5 %", analysis);
-    Setting { proxies: (0..12).map(proxy).collect(), ..setting }.with(FaultKind::Errors(0.05))
 }

@@ -7,7 +7,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // A question needs nothing built but the program that answers it, and the judge is measured without an Envoy.
     let asks = arguments.iter().any(|argument| argument == "--help" || argument == "-h")
-        || arguments.first().is_some_and(|what| what == "judge");
+        || arguments.first().is_some_and(|what| what == "judge" || what == "liar");
     match if asks { ready::programs().map(|()| None) } else { ready::all().map(Some) } {
         Ok(ready) => ready::hand_over("hueshift-measure", ready.as_ref(), &arguments),
         Err(problem) => problem::exit(Err(problem)),

@@ -52,10 +52,12 @@ enum What {
         #[arg(long, default_value_t = 20)]
         runs: u32,
     },
-    /// The judge against the rules of others on simulated traffic; writes the table into the README
-    Judge {
-        /// Releases per cell
-        #[arg(long, default_value_t = 500)]
+    /// The judge over simulated releases: against the rules of others (the README's table), and its own promises
+    Judge(judge::Judge),
+    /// One lying proxy of twelve on simulated traffic: what its word can do, by requests and by sessions
+    Liar {
+        /// Releases per case
+        #[arg(long, default_value_t = 100)]
         runs: u64,
     },
     /// Sixteen workers started at once: does each draw a number of its own
@@ -68,9 +70,14 @@ enum What {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let What::Judge { runs } = arguments.what {
-        judge::measure(runs);
-        return ExitCode::SUCCESS;
+    // These need neither a clock nor an Envoy.
+    match &arguments.what {
+        What::Judge(what) => return judge::measure(what),
+        What::Liar { runs } => {
+            judge::liars(*runs);
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -89,7 +96,7 @@ async fn run(what: What) {
         What::Soft { runs } => soft::five_percent(runs).await,
         What::Shared { runs } => soft::shared_incident(runs).await,
         What::Workers { runs } => workers(runs).await,
-        What::Judge { runs } => judge::measure(runs),
+        What::Judge(_) | What::Liar { .. } => {}
     }
 }
 
