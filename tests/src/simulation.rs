@@ -10,6 +10,7 @@ pub mod healthy;
 pub mod liars;
 mod many;
 pub mod promise;
+pub mod record;
 mod release;
 mod rules;
 mod sessions;

@@ -4,12 +4,14 @@
 //! Seeds are fixed. `HUESHIFT_RUNS=2000` (or more) repeats each world that often, with the same limits.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test asserts by panicking
 
-use hueshift_core::judge::Analysis;
+use hueshift::cli::simulate;
+use hueshift_core::judge::{Analysis, Line};
 use hueshift_tests::simulation::liars::Case;
 use hueshift_tests::simulation::{
-    AlwaysFires, NeverFires, Ours, Rule, SaysNothing, Setting, healthy, liars, most_in, promise, run_many,
-    settings, table,
+    AlwaysFires, NeverFires, Ours, Rule, SaysNothing, Setting, healthy, liars, most_in, promise, record,
+    run_many, settings, table,
 };
+use serde_json::json;
 use std::io::Write;
 
 const SEED: u64 = 20_261_125;
@@ -104,6 +106,36 @@ fn a_fault_that_starts_after_hours_is_found() {
     let blind = Analysis { scales_ms: Vec::new(), ..staying.analysis.clone() };
     let count = run_many(&staying, SEED, 2, || Ours::new(blind.clone()));
     assert_eq!(count.delays().len(), 0, "one count per release and slot sees nothing any more");
+}
+
+/// Through the file and the program, as anyone would try it.
+#[test]
+fn recorded_worlds_of_other_seeds_get_the_verdict_of_their_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("world.json");
+    for (setting, by_ms) in settings::recorded() {
+        let from_ms = setting.fault.map_or(0, |fault| fault.from_ms);
+        let expect = match by_ms {
+            Some(by_ms) => json!({ "verdict": "rollback", "not_before_ms": from_ms + 1, "by_ms": by_ms }),
+            None => json!({ "verdict": "never" }),
+        };
+        let mut met = 0;
+        for seed in SEED..SEED + 20 {
+            let world = record::world(&setting, seed, &expect);
+            std::fs::write(&path, world.to_string()).unwrap();
+            let mut out = Vec::new();
+            let summary = simulate::run(&path, &mut out).unwrap();
+            let lines = String::from_utf8(out).unwrap();
+            assert_eq!(lines.lines().count() as u64, setting.duration_ms / setting.tick_ms, "{summary}");
+            for line in lines.lines() {
+                serde_json::from_str::<Line>(line).unwrap();
+            }
+            met += u64::from(summary.contains("  as expected"));
+        }
+        tell(format_args!("{:48} {met} of 20 as expected", setting.name));
+        // Chance may have one of them.
+        assert!(met >= 20 - most_in(20, promise::ALPHA), "{}: {met} of 20", setting.name);
+    }
 }
 
 #[test]

@@ -433,7 +433,6 @@ impl<'a> Release<'a> {
             done_slots: sessions.then(|| std::mem::take(&mut books.done_slots)),
             first_latency: std::mem::take(&mut books.first_latency),
             first_predictions: std::mem::take(&mut books.first_predictions),
-            ..Row::default()
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Faults and liars, each with what is promised of them; healthy worlds are in [`super::healthy`].
 
-use super::{FaultKind, Setting};
-use hueshift_core::judge::{Analysis, Metric};
+use super::{Bursts, FaultKind, Proxy, Sessions, Setting};
+use hueshift_core::judge::{Analysis, Metric, Mode};
 
 /// Published defaults, errors alone, requests as the unit, no certificate of an absolute level.
 pub fn per_request() -> Analysis {
@@ -50,5 +50,62 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
                 .referred(),
             wide(130.0),
         ),
+    ]
+}
+
+/// Recorded worlds of every kind that is shared as an example, each with the time by which it must be rolled back, ms;
+/// `None`: never.
+pub fn recorded() -> Vec<(Setting, Option<u64>)> {
+    let world = |name, rps, share, seconds: u64, analysis| Setting {
+        rps,
+        shares: vec![share],
+        duration_ms: seconds * 1_000,
+        proxies: vec![Proxy::EQUAL; 2],
+        ..Setting::plain(name, analysis)
+    };
+    let both = Analysis::default;
+    let sessions = Analysis { mode: Mode::Sessions, srm: false, ..per_request() };
+    let unequal = |share, errors| Proxy { share, errors, ..Proxy::EQUAL };
+    vec![
+        (world("healthy", 50.0, 0.1, 60, both()).referred(), None),
+        (
+            world("errors step up", 180.0, 0.1, 75, per_request()).with_from(15_000, FaultKind::Errors(0.05)),
+            Some(75_000),
+        ),
+        (
+            world("slower by half", 80.0, 0.15, 60, both())
+                .with_from(10_000, FaultKind::Slower(1.5))
+                .referred(),
+            Some(60_000),
+        ),
+        (
+            Setting {
+                tick_ms: 1_000,
+                errors: 0.005,
+                proxies: vec![unequal(0.1, 1.0), unequal(1.0, 10.0)],
+                ..world("two unequal proxies", 200.0, 0.5, 300, per_request())
+            },
+            None,
+        ),
+        (
+            Setting {
+                tick_ms: 1_000,
+                loss: 0.1,
+                errors: 0.012,
+                ..world("lost and doubled", 100.0, 0.05, 150, per_request())
+            },
+            None,
+        ),
+        (
+            Setting {
+                tick_ms: 1_000,
+                sessions: Sessions::Sticky { count: 3_000, zipf: 0.0, sigma: 0.0, requests: None },
+                bursts: Some(Bursts { per_second: 0.05, mean_ms: 30_000.0, requests: 1.0 }),
+                ..world("clients that fail", 80.0, 0.1, 200, sessions)
+            },
+            None,
+        ),
+        // Four candidate errors against none.
+        (Setting { tick_ms: 1_000, errors: 0.02, ..world("few samples", 2.0, 0.5, 60, per_request()) }, None),
     ]
 }

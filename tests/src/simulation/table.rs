@@ -76,7 +76,7 @@ fn render(runs: u64, rows: &[Vec<String>]) -> String {
     let mut text = line(&heads) + &line(&vec!["---".to_owned(); heads.len()]);
     rows.iter().for_each(|row| text += &line(row));
     text + &format!(
-        "\n{runs} simulated releases of ten minutes per cell, 20 candidate and 180 stable requests/s, the same seeds for all rules. \
+        "\n{runs} simulated releases of ten minutes per cell, 20 candidate and 180 stable requests/s, seeds from {SEED} for all rules. \
          Faults: mean time to rollback, bad answers served until then, and in brackets the part that was found where that is not all. \
          The others' rules are replicas of what they publish, without their scrape delays.\n"
     )
