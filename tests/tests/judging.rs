@@ -58,6 +58,16 @@ fn faults_are_found_as_soon_as_stated() {
     all_found(runs(200), ours).unwrap();
 }
 
+/// What the worlds are worth: without what it is there for, each is lost.
+#[test]
+fn without_its_guard_a_world_is_lost() {
+    for (setting, lost) in healthy::unguarded() {
+        let count = run_many(&setting, SEED, 40, || ours(&setting));
+        tell(format_args!("{}, {lost}", promise::told(&count)));
+        assert!(promise::healthy(&count, 0.0).is_err(), "{}, {lost}", setting.name);
+    }
+}
+
 #[test]
 fn judges_that_always_fire_never_fire_or_never_decide_fail_this_suite() {
     assert!(all_healthy(20, |_| AlwaysFires).unwrap_err().contains("20 of 20 healthy releases rolled back"));
