@@ -211,6 +211,9 @@ pub struct EvidenceView {
     pub slots: Option<Slots>,
     /// Candidate observations (of [`EvidenceView::unit`]) still expected before a certificate, if it stays as it is.
     pub still_needed: Option<u64>,
+    /// How long that takes if they keep coming as they did in this release, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub still_ms: Option<u64>,
 }
 
 /// One way in which the current step may be certified.

@@ -178,6 +178,8 @@ struct Scores {
 }
 
 const CHECKPOINT_VERSION: u32 = 1;
+/// Most strata whose counts a record lists; no formula needs them, and an object of the cluster has 1.5 MiB.
+const MOST_RECORDED: usize = 2_000;
 
 // === impl Judge ===
 
@@ -341,6 +343,7 @@ impl Judge {
             let words = judge.sittings.iter_mut().map(|sitting| &mut sitting.absent);
             words.for_each(|absent| absent.keep_words(all, &self.analysis, self.control.noisy));
         }
+        judge.tally.keep_first(MOST_RECORDED);
         // Which sessions were counted says nothing about the evidence that is there.
         judge.sittings.iter_mut().for_each(|sitting| sitting.sessions = Sessions::default());
         Checkpoint { version: CHECKPOINT_VERSION, judge }

@@ -294,7 +294,8 @@ fn towards_promotion(service: &ServiceView, evidence: &EvidenceView) -> Option<(
                 crate::view::Unit::Sessions => "candidate session",
                 crate::view::Unit::Requests => "candidate request",
             };
-            format!(", about {} to go", plural(n, unit))
+            let time = evidence.still_ms.map(|ms| format!(" ({})", span(ms))).unwrap_or_default();
+            format!(", about {} to go{time}", plural(n, unit))
         }
         _ => String::new(),
     };

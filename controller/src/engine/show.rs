@@ -117,7 +117,7 @@ pub fn record(service: &Service, record: &Record, now_ms: u64, wall_ms: u64) -> 
             .map(|(moment, _)| moment.limit)
             .filter(|limit| *limit > Bps::ZERO)
             .collect(),
-        evidence: evidence(service),
+        evidence: evidence(service, clock.now_ms),
         judge: judge(service),
         requests: PerColor::from_fn(|color| {
             let tally = service.facts.totals.get(color);
@@ -250,7 +250,7 @@ fn service_view(service: &Service, clock: Clock) -> ServiceView {
             unwritten: service.written.as_ref() != Some(&state.route()),
         },
         colors: PerColor::from_fn(|color| color_view(service, color, recent)),
-        evidence: evidence(service),
+        evidence: evidence(service, clock.now_ms),
         waiting_on: service
             .waiting_on
             .iter()
@@ -306,7 +306,7 @@ fn judge(service: &Service) -> Option<Box<JudgeRecord>> {
     Some(Box::new(JudgeRecord { version, evidence: trial.evidence(), state: trial.books()? }))
 }
 
-fn evidence(service: &Service) -> Option<EvidenceView> {
+fn evidence(service: &Service, now_ms: u64) -> Option<EvidenceView> {
     let trial = service.trial.as_ref()?;
     let Evidence { verdict, log_e, rollback_at, hold_at, ratio, ceiling, .. } = trial.evidence();
     let evidence = trial.evidence();
@@ -343,7 +343,17 @@ fn evidence(service: &Service) -> Option<EvidenceView> {
         rates: PerColor::from_fn(rate),
         slots: sessions.then_some(evidence.candidate_slots),
         still_needed: still_needed(&evidence),
+        still_ms: still_ms(service, &evidence, sessions, now_ms),
     })
+}
+
+/// How long the observations that are still needed take, at the pace of this release so far.
+fn still_ms(service: &Service, evidence: &Evidence, sessions: bool, now_ms: u64) -> Option<u64> {
+    let began = service.state.timeline.iter().find(|moment| moment.limit > Bps::ZERO)?.at_ms;
+    let had = if sessions { evidence.candidate_slots.done.into() } else { evidence.counted.green_requests };
+    let needed = u128::from(still_needed(evidence).filter(|needed| *needed > 0)?);
+    let took = u128::from(now_ms.saturating_sub(began));
+    u64::try_from((needed * took).checked_div(u128::from(had))?).ok()
 }
 
 /// Clean candidate sessions that the absolute certificate still needs: without an error each adds about the bound

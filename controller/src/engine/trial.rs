@@ -456,6 +456,9 @@ mod tests {
         second: u64,
         totals: Vec<PerColor<Tally>>,
         tripped: Vec<u32>,
+        workers: u64,
+        /// How long a lottery lasts, s.
+        lottery_s: u64,
     }
 
     impl Bench {
@@ -466,6 +469,8 @@ mod tests {
                 second: 0,
                 totals: vec![PerColor::default(); envoys],
                 tripped: vec![0; envoys],
+                workers: 1,
+                lottery_s: 1_000_000,
             }
         }
 
@@ -495,8 +500,9 @@ mod tests {
             // Sessions that no other Envoy and no other second has.
             let first = (self.second * 64 + u64::try_from(number).unwrap() * 8) % u64::from(LIMIT);
             let error_slots = (first..first + bad).map(|slot| u16::try_from(slot).unwrap()).collect();
+            let epoch = self.second / self.lottery_s + 1;
             let lottery = LotteryReport {
-                epoch: 1,
+                epoch,
                 limit: Bps::new(LIMIT).unwrap(),
                 tallies: totals.clone(),
                 error_slots,
@@ -505,12 +511,13 @@ mod tests {
             let plan = PlanReport {
                 id: ID,
                 release: 1,
-                epoch: 1,
+                epoch,
                 tripped: self.tripped[number],
                 lotteries: vec![lottery],
             };
             let (proxy, seq) = (format!("gw-{number}"), self.second);
-            let report = Report { proxy, vm: 1, incarnation: 1, seq, plans: vec![plan], ..Report::default() };
+            let vm = self.second % self.workers + 1;
+            let report = Report { proxy, vm, incarnation: 1, seq, plans: vec![plan], ..Report::default() };
             self.intake.take(&report, self.second * 1_000);
         }
     }
@@ -567,5 +574,18 @@ mod tests {
         assert_eq!(bench.trial.hang_ms(), 30_000);
         bench.pass(5, &[FINE; 2]);
         assert_eq!(bench.trial.hang_ms(), 5_000);
+    }
+
+    #[test]
+    fn what_a_large_fleet_leaves_behind_fits_an_object() {
+        let mut bench = Bench::new(50);
+        bench.workers = 4;
+        bench.lottery_s = 10;
+        bench.pass(60, &[((10, 1), (90, 1)); 50]);
+        let checkpoint = bench.trial.checkpoint(&bench.intake).unwrap();
+        let packed = crate::mesh::packed::pack(&checkpoint);
+        assert!(packed.len() <= crate::api::ReleaseStatus::MAX_CHECKPOINT, "{}", packed.len());
+        let record = serde_json::to_vec(&bench.trial.books().unwrap()).unwrap();
+        assert!(record.len() <= 512 * 1024, "{}", record.len());
     }
 }

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct Tally {
     proxies: BTreeMap<String, Proxy>,
     counts: RowCounts,
+    /// Strata that are not kept, in a record of too many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    left_out: u64,
 }
 
 /// What became of a row.
@@ -126,6 +129,19 @@ impl Tally {
         }
     }
 
+    /// Keeps the first `most` strata: a record must fit its object.
+    pub(super) fn keep_first(&mut self, most: usize) {
+        let mut kept = 0usize;
+        for proxy in self.proxies.values_mut() {
+            proxy.epochs.retain(|_, _| {
+                kept += 1;
+                kept <= most
+            });
+        }
+        self.proxies.retain(|_, proxy| !proxy.epochs.is_empty());
+        self.left_out = kept.saturating_sub(most) as u64;
+    }
+
     fn try_take(&mut self, row: &Row) -> Outcome {
         let proxy = self.proxies.get(&row.proxy);
         let epoch = proxy.and_then(|p| p.epochs.get(&row.epoch));
@@ -192,6 +208,10 @@ impl Counters {
         let predictions = grown_histogram(&mut now.predictions, &side.predictions, forgotten)?;
         Some((now, SideDelta { n, requests, errors, latency, predictions }))
     }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 fn grown(now: i64, last: i64) -> Option<u64> {
