@@ -305,6 +305,16 @@ async fn control(state: &State, verb: &str, request: Request<Incoming>) -> Respo
     }
 }
 
+/// Tells models that run elsewhere to fail from now on (plus `after_ms`), or no longer.
+pub async fn set_faults(models: impl IntoIterator<Item = SocketAddr>, faults: &Faults) {
+    let body = serde_json::to_string(faults).expect("JSON");
+    for address in models {
+        let path = format!("{CONTROL}faults");
+        let answer = http::ask_address(address, "POST", &path, &body).await.expect("a model answers");
+        assert_eq!(answer.0, 200, "{answer:?}");
+    }
+}
+
 /// A price that depends on the session only, so that a client can check it.
 pub fn quote(session: u32) -> String {
     let cents = chance::at(7, u64::from(session)) * 10_000.0;

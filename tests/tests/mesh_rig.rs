@@ -65,6 +65,10 @@ async fn a_weight_written_by_hand_reaches_traffic_and_costs_no_request(cluster: 
         })
         .to_string(),
     );
+    let clusters = Color::BOTH.map(|color| format!("outbound|8080|{color}|{host}"));
+    for proxy in &shop.proxies {
+        proxy.wait_clusters(&clusters).await;
+    }
     let to = |name: &str| json!([{"destination": {"host": host, "subset": name, "port": {"number": 8080}}}]);
     let write = async |color: Color| {
         let patch = json!([{"op": "replace", "path": "/spec/http/0/route", "value": to(color.as_str())}]);

@@ -14,7 +14,7 @@ use hueshift_core::release::Route;
 use hueshift_core::route_plan::{KeyRule, Pins, RoutePlan};
 use hueshift_core::share::Bps;
 use hueshift_tests::clock::wait_for;
-use hueshift_tests::cluster::shop::{SERVICE, Setup, Shop};
+use hueshift_tests::cluster::shop::{FOREIGN, SERVICE, Setup, Shop};
 use hueshift_tests::cluster::{Cluster, Parts, suite};
 use hueshift_tests::http::ask_address;
 use hueshift_tests::raw::Wire;
@@ -26,11 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Twelve http routes with every kind of match, and everything that a route can do besides.
-const EVERYTHING: &str = include_str!("../../controller/tests/samples/everything.yaml");
 const SPLIT: &str = include_str!("../../istio/gitops/flux-virtualservices.yaml");
-/// Of those, the ones that are not ours.
-const FOREIGN: [&str; 2] = ["moved", "elsewhere"];
 
 fn main() -> ExitCode {
     suite::main(
@@ -263,11 +259,6 @@ impl Bench {
     async fn open(cluster: &Arc<Cluster>, namespace: &str) -> Bench {
         let shop = Shop::open(cluster, namespace, Setup::default()).await;
         let bench = Bench { shop };
-        let shadow = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "shadow", "namespace": namespace},
-            "spec": {"selector": {"app": "shadow"}, "ports": [{"name": "http", "port": 8080}]},
-        });
-        cluster.apply(&shadow.to_string());
         let labels = |color: &str| [("color".to_owned(), color.to_owned())].into();
         let labels = PerColor { blue: labels("blue"), green: labels("green") };
         let wanted = Subsets { blue_green: SERVICE.to_owned(), rule: None, labels };
@@ -282,16 +273,7 @@ impl Bench {
             Outcome::Unchanged,
             "as the API server keeps it"
         );
-        let text = EVERYTHING
-            .replace("gateways: [gw", "gateways: [gateway")
-            .replace("pricing.example", "models.example")
-            .replace("{prefix: pricing.}", "{prefix: models.}")
-            .replace("{istio: gw}", &format!("{{shop: {namespace}}}"))
-            .replace("namespace: shop", &format!("namespace: {namespace}"))
-            .replace("sourceNamespace: shop", &format!("sourceNamespace: {namespace}"))
-            .replace("pricing.shop.svc", &format!("pricing.{namespace}.svc"))
-            .replace("port: 18080", &format!("port: {}", bench.shop.target.port()));
-        cluster.apply(&text);
+        bench.shop.apply_everything();
         bench
     }
 
@@ -432,6 +414,12 @@ fn served(route: Value) -> Served {
         });
         if headers.is_empty() {
             conditions.as_object_mut().unwrap().remove("headers");
+        }
+    }
+    // All must hold, and istiod gives them in any order.
+    for list in ["headers", "query_parameters"] {
+        if let Some(list) = conditions.get_mut(list).and_then(Value::as_array_mut) {
+            list.sort_by_key(Value::to_string);
         }
     }
     // Absent means true; istiod says it wherever there is a match.

@@ -12,7 +12,7 @@ use crate::programs;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -41,6 +41,17 @@ pub struct Proxy {
     pub admin: SocketAddr,
     /// The node id, which reports carry as `proxy`.
     pub node: String,
+    /// Its folder.
+    folder: PathBuf,
+}
+
+/// A request as an access log has it.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// When it came, Unix ns, cut to milliseconds.
+    pub came: u64,
+    /// The whole line: response flags, session, cluster, route and more.
+    pub line: String,
 }
 
 static NEXT: AtomicU8 = AtomicU8::new(2);
@@ -73,16 +84,17 @@ impl Gateway {
         let name = format!("{}-{replica}", self.name);
         let node = format!("router~{address}~{name}.{0}~{0}.svc.cluster.local", self.namespace);
         let admin = SocketAddr::from((address, 15000));
-        let place = folder.join("gateways");
-        std::fs::create_dir_all(&place).expect("the gateways' folder");
-        let file = place.join(format!("{}_{name}.json", self.namespace));
+        let folder = folder.join("gateways").join(format!("{}_{name}", self.namespace));
+        std::fs::create_dir_all(&folder).expect("the gateway's folder");
+        let file = folder.join("envoy.json");
         std::fs::write(&file, self.bootstrap(&node, address).to_string()).expect("the bootstrap");
         let mut command = Command::new(programs::envoy());
         command
             .arg("--config-path")
             .arg(&file)
             .args(["--disable-hot-restart", "--log-level", "warning", "--component-log-level", "wasm:info"])
-            .args(["--concurrency", &self.workers.to_string()]);
+            .args(["--concurrency", &self.workers.to_string(), "--file-flush-interval-msec", "100"])
+            .current_dir(&folder);
         let mut process = Process::start("Envoy", &mut command, &file.with_extension("log"));
         wait_for("Envoy to be live", Duration::from_secs(30), async || {
             process.assert_running();
@@ -90,7 +102,7 @@ impl Gateway {
             (status == 200 && text.contains("LIVE")).then_some(())
         })
         .await;
-        Proxy { process, admin, node }
+        Proxy { process, admin, node, folder }
     }
 
     fn bootstrap(&self, node: &str, address: Ipv4Addr) -> Value {
@@ -152,11 +164,33 @@ impl Proxy {
         envoy::stat(&self.stats(name).await, name)
     }
 
+    /// Waits until it knows these clusters with their endpoints. A route to another one is answered with 503, and istiod
+    /// sends a new cluster and the routes to it in one go, without waiting for its endpoints to be asked for.
+    pub async fn wait_clusters(&self, wanted: &[String]) {
+        wait_for(&format!("{} to know {wanted:?}", self.node), Duration::from_secs(30), async || {
+            let (_, text) = ask_address(self.admin, "GET", "/clusters", "").await.ok()?;
+            wanted.iter().all(|name| text.contains(&format!("{name}::10."))).then_some(())
+        })
+        .await;
+    }
+
     /// All stats whose name contains `part`.
     pub async fn stats(&self, part: &str) -> String {
         envoy::stats(self.admin, part).await.unwrap_or_else(|error| {
             panic!("Envoy's admin does not answer: {error}\n{}", self.process.log_tail(20))
         })
+    }
+
+    /// The lines of its access log about requests that came within this time, Unix ns.
+    pub fn access(&self, from: u64, to: u64) -> Vec<Access> {
+        let text = std::fs::read_to_string(self.folder.join("access.log")).unwrap_or_default();
+        let read = |line: &str| {
+            let ms: u64 = line.split(' ').next()?.parse().ok()?;
+            Some(Access { came: ms * 1_000_000, line: line.to_owned() })
+        };
+        // The log knows whole milliseconds.
+        let within = |access: &Access| access.came + 1_000_000 > from && access.came <= to;
+        text.lines().filter_map(read).filter(within).collect()
     }
 
     /// Panics if Envoy refused anything that istiod sent, or if a VM of the filter died.

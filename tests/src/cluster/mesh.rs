@@ -23,9 +23,15 @@ const HTTP: &str = "127.0.0.1:15080";
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,endpoints-controller,\
     endpointslice-controller,garbage-collector-controller,namespace-controller";
 
+/// Each Envoy writes its access log into the folder that it runs in: when, response flags, and what else says why an
+/// answer was not a model's.
 const MESH_CONFIG: &str = "\
 enableAutoMtls: false
 defaultConfig: {discoveryAddress: \"127.0.0.1:15010\"}
+accessLogFile: access.log
+accessLogFormat: \"%START_TIME(%s%3f)% %RESPONSE_FLAGS% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% \
+session=%REQ(X-SESSION-ID)% cluster=%UPSTREAM_CLUSTER% host=%UPSTREAM_HOST% route=%ROUTE_NAME% \
+ms=%DURATION% why=%UPSTREAM_TRANSPORT_FAILURE_REASON%\\n\"
 ";
 
 /// istiod as tests stop and start it.

@@ -8,7 +8,6 @@ use super::gateway::{Gateway, Proxy};
 use crate::checker::{self, Findings, Rescue, Story};
 use crate::client::{Load, Sent};
 use crate::clock::{between, now_ns, wait_for};
-use crate::http::ask_address;
 use crate::model::{self, Faults, Served};
 use hueshift_core::color::{Color, PerColor};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -24,6 +23,12 @@ use std::time::Duration;
 
 /// Name of the service, its VirtualService and its BlueGreen.
 pub const SERVICE: &str = "pricing";
+
+/// A VirtualService of twelve http routes with every kind of match, and everything that a route can do besides.
+const EVERYTHING: &str = include_str!("../../../controller/tests/samples/everything.yaml");
+
+/// The http routes of it that lead elsewhere.
+pub const FOREIGN: [&str; 2] = ["moved", "elsewhere"];
 
 /// Port of the pods and of the Service.
 const PORT: u16 = 8080;
@@ -96,6 +101,26 @@ impl Shop {
         shop
     }
 
+    /// Gives the shop a VirtualService that uses everything, and the other service that it names.
+    pub fn apply_everything(&self) {
+        let namespace = &self.namespace;
+        let shadow = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "shadow", "namespace": namespace},
+            "spec": {"selector": {"app": "shadow"}, "ports": [{"name": "http", "port": PORT}]},
+        });
+        self.cluster.apply(&shadow.to_string());
+        let text = EVERYTHING
+            .replace("gateways: [gw", "gateways: [gateway")
+            .replace("pricing.example", "models.example")
+            .replace("{prefix: pricing.}", "{prefix: models.}")
+            .replace("{istio: gw}", &format!("{{shop: {namespace}}}"))
+            .replace("namespace: shop", &format!("namespace: {namespace}"))
+            .replace("sourceNamespace: shop", &format!("sourceNamespace: {namespace}"))
+            .replace("pricing.shop.svc", &format!("pricing.{namespace}.svc"))
+            .replace("port: 18080", &format!("port: {}", self.target.port()));
+        self.cluster.apply(&text);
+    }
+
     /// A load on the service.
     pub fn load(&self, sessions: u32, rate: f64) -> Load {
         Load::new(self.target, sessions, rate)
@@ -147,12 +172,8 @@ impl Shop {
 
     /// Tells a color's pods to fail from now on (plus `after_ms`), or no longer.
     pub async fn set_faults(&self, color: Color, faults: &Faults) {
-        let body = serde_json::to_string(faults).expect("JSON");
-        for (_, address) in self.pods(color).await {
-            let answer =
-                ask_address(address, "POST", "/_model/faults", &body).await.expect("a model answers");
-            assert_eq!(answer.0, 200, "{answer:?}");
-        }
+        let pods = self.pods(color).await;
+        model::set_faults(pods.into_iter().map(|(_, address)| address), faults).await;
     }
 
     /// Names and addresses of a color's living pods.
@@ -197,9 +218,18 @@ impl Shop {
         self.stories.last_mut().expect("a release").rolled_back = true;
     }
 
-    /// What the checker finds.
+    /// What the checker finds; beside a lost request stands what the proxies say of it.
     pub fn findings(&self, clients: &[Sent]) -> Findings {
-        checker::check(clients, &self.served(), &self.stories)
+        let mut findings = checker::check(clients, &self.served(), &self.stories);
+        for lost in clients.iter().filter(|event| event.lost()).take(findings.lost_examples.len()) {
+            let its = format!(" session={} ", lost.session);
+            for proxy in &self.proxies {
+                let lines = proxy.access(lost.sent, lost.done).into_iter().map(|access| access.line);
+                let lines = lines.filter(|line| line.contains(&its));
+                findings.lost_examples.extend(lines.map(|line| format!("{}: {line}", proxy.node)));
+            }
+        }
+        findings
     }
 
     /// First bad answer to last request of a revision.
