@@ -93,6 +93,8 @@ pub struct Engine<O> {
     seen: Seen,
     /// Services whose memory is not read yet.
     expected: bool,
+    /// Whether replies carry caps.
+    caps: bool,
     stop_by_ms: Option<u64>,
     leaving: bool,
     revival: Revival,
@@ -158,6 +160,7 @@ impl<O: Observe> Engine<O> {
             waiting: Vec::new(),
             seen: Seen::default(),
             expected: false,
+            caps: true,
             stop_by_ms: None,
             leaving: false,
             revival: Revival::default(),
@@ -166,6 +169,13 @@ impl<O: Observe> Engine<O> {
         };
         engine.look();
         engine
+    }
+
+    /// Replies carry no caps, so that a rollback reaches traffic by the routes alone: only to measure how long they
+    /// take.
+    pub fn without_caps(mut self) -> Engine<O> {
+        self.caps = false;
+        self
     }
 
     /// Works until it is stopped.
@@ -439,11 +449,12 @@ impl<O: Observe> Engine<O> {
                 .filter(|service| waiting.ids.contains(&service.state.id))
                 .map(Service::params)
                 .collect();
+            let capped = self.services.iter().filter(|_| self.caps);
             let reply = Reply {
                 term: self.identity.term,
                 ack: waiting.ack,
                 report_ms: REPORT_MS,
-                caps: self.services.iter().filter_map(|service| service.cap_at(&waiting.proxy)).collect(),
+                caps: capped.filter_map(|service| service.cap_at(&waiting.proxy)).collect(),
                 params,
                 rearm: trials.clone().filter_map(|trial| trial.rearm(&waiting.proxy)).collect(),
             };

@@ -74,6 +74,13 @@ pub struct ControllerArgs {
     /// Whether a report needs a mesh identity
     #[arg(long, value_name = "WHETHER", env = names::REPORT_IDENTITY_ENV, default_value = "required")]
     pub report_identity: Identity,
+    /// How long istiod may hold back a push (its PILOT_DEBOUNCE_MAX), and a little more: routes name a new subset
+    /// only after that
+    #[arg(long, value_name = "SECONDS", env = names::DEBOUNCE_MAX_ENV, default_value_t = 11)]
+    pub debounce_max: u64,
+    /// Replies carry no caps: only to measure how long the routes alone take
+    #[arg(long, hide = true, env = names::WITHOUT_CAPS_ENV)]
+    pub without_caps: bool,
 }
 
 /// Whether a report needs a mesh identity.
@@ -153,7 +160,13 @@ async fn work(args: ControllerArgs) -> Result<(), ControllerError> {
     let (to_engine, inputs) = mpsc::channel(1_024);
     let (revive, asked) = mpsc::channel(64);
     let (told, plugins_told) = watch::channel(plugins::Told::default());
-    let hand = Arc::new(Hand::new(client.clone(), shared.clone(), tenure.clone(), revive));
+    let hand = Arc::new(Hand::new(
+        client.clone(),
+        shared.clone(),
+        tenure.clone(),
+        revive,
+        Duration::from_secs(args.debounce_max),
+    ));
     let window = observe::begin(client.clone(), shared.clone(), hand.clone(), clock, to_engine.clone());
     let identity = engine::Identity {
         file: format!("cluster, as {}", candidate.holder()),
@@ -161,7 +174,11 @@ async fn work(args: ControllerArgs) -> Result<(), ControllerError> {
         started_ms: clock.now_ms(),
     };
     let ready = window.newest();
-    let engine = Engine::new(window, hand.clone(), identity, None, to_engine.clone());
+    let mut engine = Engine::new(window, hand.clone(), identity, None, to_engine.clone());
+    if args.without_caps {
+        tracing::warn!("rollbacks are slow: {} keeps caps out of the replies", names::WITHOUT_CAPS_ENV);
+        engine = engine.without_caps();
+    }
     let _ = desk.engine.set(to_engine.clone());
     let required = args.report_identity == Identity::Required;
     answer(bind, names::REPORTS_PORT, serve::reports(to_engine.clone(), required)).await?;
@@ -208,6 +225,8 @@ async fn client(args: &ControllerArgs) -> Result<Client, ControllerError> {
         None => Config::infer().await.map_err(|error| failed(&error))?,
     };
     config.connect_timeout = Some(Duration::from_secs(2));
+    // A failed call is told, and repeated when we say so: the client's own pauses would grow with an outage.
+    config.default_retry = false;
     Client::try_from(config).map_err(|error| failed(&error))
 }
 

@@ -202,6 +202,7 @@ fn the_deployment_sets_every_variable_that_the_controller_reads_and_no_other() {
         names::ROOT_NAMESPACE_ENV,
         names::PLUGIN_URL_ENV,
         names::PLUGIN_SHA256_ENV,
+        names::DEBOUNCE_MAX_ENV,
         names::REPORT_IDENTITY_ENV,
     ]);
     assert_eq!(set, read);

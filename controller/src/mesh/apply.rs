@@ -42,8 +42,6 @@ const ROLLBACK_PAUSE: Duration = Duration::from_millis(50);
 /// How long an attempt of a rollback may hang before another one begins beside it, and how many may.
 const ROLLBACK_HEDGE: Duration = Duration::from_secs(1);
 const MOST_HEDGES: usize = 4;
-/// Between the subsets and the first routes that name them: istiod may see the two in any order.
-const SUBSETS_FIRST: Duration = Duration::from_secs(1);
 /// A deletion is never held up longer than this by routes that cannot be written.
 const FAREWELL: Duration = Duration::from_secs(60);
 const FAREWELL_PAUSE: Duration = Duration::from_secs(1);
@@ -54,20 +52,24 @@ pub struct Hand {
     shared: Arc<Shared>,
     tenure: Arc<Tenure>,
     revive: mpsc::Sender<Revive>,
+    /// Between the subsets and the first routes that name them. Sent in one push, routes come into force before the
+    /// new clusters have their endpoints, and Envoy answers 503 in between.
+    subsets_first: Duration,
     runtime: Handle,
 }
 
 // === impl Hand ===
 
 impl Hand {
-    /// Writes as the holder of `tenure`.
+    /// Writes as the holder of `tenure`; routes name new subsets after `subsets_first`.
     pub fn new(
         client: Client,
         shared: Arc<Shared>,
         tenure: Arc<Tenure>,
         revive: mpsc::Sender<Revive>,
+        subsets_first: Duration,
     ) -> Hand {
-        Hand { client, shared, tenure, revive, runtime: Handle::current() }
+        Hand { client, shared, tenure, revive, subsets_first, runtime: Handle::current() }
     }
 
     /// Whether a write may begin now.
@@ -169,7 +171,7 @@ impl Hand {
         let version = if condemned {
             self.roll_back(sight, &managed).await?
         } else {
-            self.ensure_subsets(sight).await?;
+            self.ensure_subsets(sight, route).await?;
             self.rewrite(sight, &managed).await?
         };
         self.shared.written.put(service, Written { route: route.clone(), version });
@@ -285,7 +287,7 @@ impl Hand {
     }
 
     /// The subsets before the routes that name them.
-    async fn ensure_subsets(&self, sight: &Sight) -> Result<(), String> {
+    async fn ensure_subsets(&self, sight: &Sight, route: &Route) -> Result<(), String> {
         let api = calls::destination_rules(&self.client, Some(&sight.name.0));
         let mut sight = sight.clone();
         for rule in &mut sight.rules {
@@ -304,7 +306,13 @@ impl Hand {
             Ok(object) => {
                 let rule = super::cluster::whole(object);
                 self.shared.destination_rules.keep(&rule_name(&rule), rule);
-                tokio::time::sleep(SUBSETS_FIRST).await;
+                // Routes that name both already are not helped by waiting, and a rollback may come meanwhile.
+                let name = self.virtual_service_name(&sight);
+                let newest = self.shared.virtual_services.newest(&name, &sight.virtual_service);
+                let named = routes::named_subsets(&[(*newest).clone()], &sight.managed.with(route.clone()));
+                if !(named.blue && named.green) {
+                    tokio::time::sleep(self.subsets_first).await;
+                }
                 Ok(())
             }
             // Seen in time, or changed meanwhile: the next plan looks again.
@@ -476,6 +484,7 @@ impl Beside for Hand {
             shared: self.shared.clone(),
             tenure: self.tenure.clone(),
             revive: self.revive.clone(),
+            subsets_first: self.subsets_first,
             runtime: self.runtime.clone(),
         };
         self.runtime.spawn(async move { hand.say_farewell(name, &document).await });

@@ -41,6 +41,10 @@ pub const PLUGIN_URL_ENV: &str = "HUESHIFT_PLUGIN_URL";
 pub const PLUGIN_SHA256_ENV: &str = "HUESHIFT_PLUGIN_SHA256";
 /// Environment variable: `required` (default) refuses reports without a mesh identity, `none` takes them and says so.
 pub const REPORT_IDENTITY_ENV: &str = "HUESHIFT_REPORT_IDENTITY";
+/// Environment variable: seconds that istiod may hold back a push.
+pub const DEBOUNCE_MAX_ENV: &str = "HUESHIFT_DEBOUNCE_MAX";
+/// Environment variable: `true` keeps caps out of the replies, for measurements only.
+pub const WITHOUT_CAPS_ENV: &str = "HUESHIFT_WITHOUT_CAPS";
 
 /// Envoy's name for the report service of the controller in `namespace`.
 pub fn report_cluster(namespace: &str) -> String {

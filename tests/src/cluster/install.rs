@@ -85,8 +85,12 @@ fn kustomization(folder: &Path, place: Where, environment: &[(&str, &str)], modu
     };
     let istio = relative(folder, &programs::root().join("istio"));
     let module = format!("file://{}", module.display());
+    // In a quiet mesh a push comes soon.
+    let quiet = ("HUESHIFT_DEBOUNCE_MAX", "1");
+    let told = environment.iter().any(|(name, _)| *name == quiet.0);
+    let environment = environment.iter().chain((!told).then_some(&quiet));
     let mut all: Vec<Value> =
-        environment.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        environment.map(|(name, value)| json!({"name": name, "value": value})).collect();
     if place == Where::Namespaces {
         all.push(json!({"name": "HUESHIFT_PLUGIN_URL", "value": module}));
     }
