@@ -4,6 +4,8 @@
 //! Everything that Hueshift talks to is real; only the kubelet is ours, and it really starts the pods' programs.
 
 pub mod api;
+pub mod audit;
+pub mod churn;
 pub mod container;
 pub mod gateway;
 pub mod install;

@@ -13,10 +13,12 @@
 
 mod distribution;
 mod judge;
+mod mesh;
 mod rescue;
 mod soft;
 
 use clap::{Parser, Subcommand};
+use hueshift_tests::cluster::netns;
 use hueshift_tests::{programs, vms};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -60,6 +62,15 @@ enum What {
         #[arg(long, default_value_t = 100)]
         runs: u64,
     },
+    /// A hard failure in the mesh: first bad answer to last request, to the routes written, to the routes served
+    Mesh {
+        /// Runs of each way
+        #[arg(long, default_value_t = 20)]
+        runs: u32,
+        /// Only this way: quiet, busy or push
+        #[arg(long)]
+        way: Option<mesh::Way>,
+    },
     /// Sixteen workers started at once: does each draw a number of its own
     Workers {
         /// Rounds
@@ -79,6 +90,9 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
+    if let What::Mesh { .. } = arguments.what {
+        netns::enter();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!("Envoy {}, {cores} cores, {} build", programs::envoy_version(), build());
@@ -95,6 +109,7 @@ async fn run(what: What) {
         What::Rescue { runs, way } => rescue::measure(runs, way).await,
         What::Soft { runs } => soft::five_percent(runs).await,
         What::Shared { runs } => soft::shared_incident(runs).await,
+        What::Mesh { runs, way } => mesh::measure(runs, way).await,
         What::Workers { runs } => workers(runs).await,
         What::Judge(_) | What::Liar { .. } => {}
     }
