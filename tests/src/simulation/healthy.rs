@@ -14,7 +14,7 @@ pub type Healthy = (Setting, f64);
 
 const ALL: f64 = 0.99;
 
-/// The twenty that are repeated with every change.
+/// Those that are repeated with every change.
 pub fn listed() -> Vec<Healthy> {
     vec![
         (Setting::plain("20 + 180 rps, .5 %", live_per_request()), ALL),
@@ -26,7 +26,13 @@ pub fn listed() -> Vec<Healthy> {
         (no_margins(), 0.0),
         (rate(0.5, 0.5, live_per_request(), "0.5 rps, 50 %, an hour"), 0.8),
         (rate(1_000.0, 0.01, live_per_request(), "1000 rps, 1 %"), ALL),
-        (by_session("1000 rps, 50 %, 2000 sessions", sticky(2_000), 1_000.0, &[0.5]), ALL),
+        (
+            Setting {
+                duration_ms: 3 * MINUTE_MS,
+                ..by_session("1000 rps, 50 %, 2000 sessions", sticky(2_000), 1_000.0, &[0.5])
+            },
+            ALL,
+        ),
         (Setting { swing: 0.8, ..by_session("50 rps, swinging by 80 %", passing(), 50.0, &[0.1]) }, ALL),
         (
             Setting { proxies: unequal(), ..by_session("three unequal proxies", sticky(300), 200.0, &[0.1]) },
@@ -61,13 +67,6 @@ pub fn listed() -> Vec<Healthy> {
         (robust(), ALL),
         (ramp("a whole ramp and holdback, slower under load", passing(), everything(live())), ALL),
         (ramp("likewise by requests", Sessions::PerRequest, everything(live_per_request())), ALL),
-        (
-            Setting {
-                proxies: vec![Proxy::EQUAL; 4],
-                ..by_session("four proxies", passing(), 200.0, &[0.1])
-            },
-            ALL,
-        ),
     ]
 }
 
@@ -84,6 +83,8 @@ pub fn grid() -> Vec<Healthy> {
             }
         }
     }
+    let four = vec![Proxy::EQUAL; 4];
+    all.push((Setting { proxies: four, ..by_session("four proxies", passing(), 200.0, &[0.1]) }, ALL));
     all.push((hours(6, passing(), live(), "six hours of passing sessions"), ALL));
     all
 }
@@ -152,7 +153,7 @@ fn rate(rps: f64, share: f64, analysis: Analysis, name: &'static str) -> Setting
     let setting = Setting { rps, shares: vec![share], ..Setting::plain(name, analysis) };
     match rps {
         ..2.0 => Setting { errors: 0.001, duration_ms: 60 * MINUTE_MS, tick_ms: 1_000, ..setting },
-        500.0.. => Setting { duration_ms: 5 * MINUTE_MS, ..setting },
+        500.0.. => Setting { duration_ms: 3 * MINUTE_MS, ..setting },
         _ => setting,
     }
 }

@@ -9,6 +9,10 @@ use std::time::Instant;
 /// Seed of the first release; the next ones follow it.
 const SEED: u64 = 20_261_125;
 
+/// Worlds of hours are repeated at most so often.
+const MOST_OF_HOURS: u64 = 200;
+const HOUR_MS: u64 = 3_600_000;
+
 /// What to measure of it.
 #[derive(Debug, Args)]
 pub struct Judge {
@@ -52,6 +56,7 @@ fn promises(worlds: Vec<healthy::Healthy>, runs: u64, only: &str) -> ExitCode {
     };
     for (setting, least) in worlds.into_iter().filter(|(setting, _)| setting.name.contains(only)) {
         let began = Instant::now();
+        let runs = if setting.duration_ms > HOUR_MS { runs.min(MOST_OF_HOURS) } else { runs };
         let count = run_many(&setting, SEED, runs, || Ours::new(setting.analysis.clone()));
         let place = format!("{:>6} rps {:?}", setting.rps, setting.shares);
         tell(format!("{place:24} {}", promise::told(&count)), promise::healthy(&count, least), began);
@@ -63,6 +68,7 @@ fn promises(worlds: Vec<healthy::Healthy>, runs: u64, only: &str) -> ExitCode {
     }
     for setting in healthy::late(6).into_iter().filter(|setting| setting.name.contains(only)) {
         let began = Instant::now();
+        let runs = runs.min(MOST_OF_HOURS);
         let count = run_many(&setting, SEED, runs, || Ours::new(setting.analysis.clone()));
         let band = promise::LATE_S;
         tell(promise::told_found(&count, &band), promise::found(&count, &band), began);
