@@ -336,6 +336,10 @@ pub enum End {
 pub enum Cause {
     /// More errors than stable, beyond chance.
     Errors,
+    /// Requests that it never answers, beyond chance.
+    Hung,
+    /// Slower than stable, beyond chance.
+    Latency,
     /// Nothing but errors for seconds.
     Dead,
     /// The fuse inside the proxies tripped.

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Mesh key of these tests, version 1.
 pub const MESH_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+/// The plugin's name in the chain, and that of a second instance.
+const PLUGINS: [&str; 2] = ["hueshift", "hueshift-again"];
 /// The node id, which reports carry as `proxy`.
 pub const NODE: &str = "bare-envoy";
 
@@ -32,6 +34,8 @@ pub struct Setup {
     pub controller: SocketAddr,
     /// The plugin's configuration.
     pub plugin: Value,
+    /// The plugin stands in the chain a second time, under another name and in VMs of its own.
+    pub twice: bool,
 }
 
 /// One service and its first route.
@@ -43,6 +47,8 @@ pub struct Service {
     pub endpoints: PerColor<SocketAddr>,
     /// First routes.
     pub routes: Routes,
+    /// Whether our filter is in the chain.
+    pub filtered: bool,
 }
 
 /// Routes of one service.
@@ -123,7 +129,7 @@ impl Setup {
     /// One service under a plan, two workers.
     pub fn new(endpoints: PerColor<SocketAddr>, controller: SocketAddr, routes: Routes) -> Self {
         Setup {
-            services: vec![Service { name: "pricing".to_owned(), endpoints, routes }],
+            services: vec![Service { name: "pricing".to_owned(), endpoints, routes, filtered: true }],
             workers: 2,
             controller,
             plugin: json!({
@@ -131,6 +137,7 @@ impl Setup {
                 "keys": [{"version": 1, "hex": MESH_KEY}],
                 "report_ms": 100,
             }),
+            twice: false,
         }
     }
 }
@@ -155,7 +162,9 @@ impl Envoy {
         for service in &setup.services {
             write(&folder, &route_file(&service.name), &routes(&service.name, &service.routes));
         }
-        write(&folder, "filter.json", &filter(&setup.plugin, 1));
+        for name in PLUGINS {
+            write(&folder, &plugin_file(name), &filter(name, &setup.plugin, 1));
+        }
         let process = Process::start("Envoy", &mut command, &folder.join("envoy.log"));
         let mut envoy = Envoy { process, listeners, admin, folder: place, setup, generation: 1 };
         wait_for("Envoy to be live", Duration::from_secs(30), async || {
@@ -193,7 +202,8 @@ impl Envoy {
     async fn set_filter(&self) {
         let stat = "extension_config_discovery.http_filter.hueshift.config_reload";
         let before = self.stat(stat).await;
-        write(&self.folder, "filter.json", &filter(&self.setup.plugin, self.generation));
+        let name = PLUGINS[0];
+        write(&self.folder, &plugin_file(name), &filter(name, &self.setup.plugin, self.generation));
         wait_for("Envoy to take the filter's configuration", Duration::from_secs(10), async || {
             (self.stat(stat).await > before).then_some(())
         })
@@ -261,7 +271,7 @@ fn bootstrap(folder: &Path, setup: &Setup, admin: SocketAddr, listeners: &[Socke
         .services
         .iter()
         .zip(listeners)
-        .map(|(service, at)| listener(folder, &service.name, *at))
+        .map(|(service, at)| listener(folder, service, plugins(setup, service), *at))
         .collect();
     json!({
         "node": {"id": NODE, "cluster": "hueshift"},
@@ -270,9 +280,33 @@ fn bootstrap(folder: &Path, setup: &Setup, admin: SocketAddr, listeners: &[Socke
     })
 }
 
-fn listener(folder: &Path, service: &str, at: SocketAddr) -> Value {
+/// The plugins in a service's chain.
+fn plugins(setup: &Setup, service: &Service) -> &'static [&'static str] {
+    match (service.filtered, setup.twice) {
+        (false, _) => &[],
+        (true, false) => &PLUGINS[..1],
+        (true, true) => &PLUGINS,
+    }
+}
+
+fn listener(folder: &Path, service: &Service, plugins: &[&str], at: SocketAddr) -> Value {
+    let service = service.name.as_str();
     let file =
         |name: &str| json!({"path_config_source": {"path": folder.join(name)}, "resource_api_version": "V3"});
+    let plugin = |name: &&str| {
+        json!({
+            "name": name,
+            "config_discovery": {
+                "config_source": file(&plugin_file(name)),
+                "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
+            },
+        })
+    };
+    let mut filters: Vec<Value> = plugins.iter().map(plugin).collect();
+    filters.push(json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+    }));
     json!({
         "name": service,
         "address": socket(at),
@@ -283,19 +317,7 @@ fn listener(folder: &Path, service: &str, at: SocketAddr) -> Value {
                 "stat_prefix": service,
                 "common_http_protocol_options": {"max_headers_count": 400},
                 "rds": {"route_config_name": service, "config_source": file(&route_file(service))},
-                "http_filters": [
-                    {
-                        "name": "hueshift",
-                        "config_discovery": {
-                            "config_source": file("filter.json"),
-                            "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
-                        },
-                    },
-                    {
-                        "name": "envoy.filters.http.router",
-                        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-                    },
-                ],
+                "http_filters": filters,
             },
         }]}],
     })
@@ -346,20 +368,27 @@ fn routes(service: &str, routes: &Routes) -> Value {
     }]})
 }
 
-fn filter(plugin: &Value, generation: u32) -> Value {
+fn plugin_file(name: &str) -> String {
+    format!("{name}.json")
+}
+
+fn filter(name: &str, plugin: &Value, generation: u32) -> Value {
     json!({"resources": [{
         "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-        "name": "hueshift",
+        "name": name,
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
             "config": {
-                "name": "hueshift",
-                "root_id": "hueshift",
+                "name": name,
+                "root_id": name,
                 "failure_policy": "FAIL_OPEN",
                 "vm_config": {
                     "runtime": "envoy.wasm.runtime.v8",
                     "code": {"local": {"filename": programs::filter()}},
-                    "environment_variables": {"key_values": {"HUESHIFT_GENERATION": generation.to_string()}},
+                    // Its own VMs, as in a mesh two plugins with different variables have.
+                    "environment_variables": {
+                        "key_values": {"HUESHIFT_GENERATION": generation.to_string(), "HUESHIFT_NAME": name},
+                    },
                 },
                 "configuration": {
                     "@type": "type.googleapis.com/google.protobuf.StringValue",

@@ -21,6 +21,7 @@ pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod raw;
+pub mod scene;
 pub mod simulation;
 pub mod sink;
 pub mod stage;

@@ -58,10 +58,12 @@ pub struct Faults {
     pub error_status: u16,
     /// The faults begin this long after they were set, ms.
     pub after_ms: u64,
-    /// Each answer waits this long, ms.
+    /// Each answer waits this long (the median, if times are spread), ms.
     pub delay_ms: u64,
-    /// No answer at all.
-    pub hang: bool,
+    /// How far times are spread: standard deviation of their logarithm.
+    pub delay_spread: f64,
+    /// Chance that a request is never answered.
+    pub hang_rate: f64,
     /// Share of the *sessions* whose every request fails.
     pub failing_sessions: f64,
 }
@@ -121,7 +123,8 @@ impl Default for Faults {
             error_status: 500,
             after_ms: 0,
             delay_ms: 0,
-            hang: false,
+            delay_spread: 0.0,
+            hang_rate: 0.0,
             failing_sessions: 0.0,
         }
     }
@@ -131,6 +134,17 @@ impl Faults {
     /// Each request fails with this chance.
     pub fn errors(rate: f64) -> Self {
         Faults { error_rate: rate, ..Faults::default() }
+    }
+
+    /// Each answer takes about so long, spread as times of model servers are.
+    pub fn takes(ms: u64) -> Self {
+        Faults { delay_ms: ms, delay_spread: 0.5, ..Faults::default() }
+    }
+
+    /// The same, and each request is left without an answer with this chance.
+    pub fn hanging(mut self, rate: f64) -> Self {
+        self.hang_rate = rate;
+        self
     }
 
     /// The same, beginning later.
@@ -240,8 +254,25 @@ impl State {
         }
     }
 
-    fn fails(&self, faults: &Faults, session: u32) -> bool {
-        let draw = self.draws.fetch_add(1, Ordering::Relaxed);
+    /// The number of a request, from which all its chances follow.
+    fn draw(&self) -> u64 {
+        self.draws.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn hangs(&self, faults: &Faults, draw: u64) -> bool {
+        chance::at(self.seed ^ 0x5a5a, draw) < faults.hang_rate
+    }
+
+    fn delay(&self, faults: &Faults, draw: u64) -> Duration {
+        let middle = Duration::from_millis(faults.delay_ms);
+        if faults.delay_spread == 0.0 {
+            return middle;
+        }
+        let z = chance::normal_quantile(chance::at(self.seed ^ 0x3c3c, draw));
+        middle.mul_f64((faults.delay_spread * z).exp())
+    }
+
+    fn fails(&self, faults: &Faults, session: u32, draw: u64) -> bool {
         chance::at(self.seed, draw) < faults.error_rate
             || chance::at(self.seed ^ 0xa5a5, u64::from(session)) < faults.failing_sessions
     }
@@ -268,13 +299,15 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
     });
     // The request must be read whole, or the connection cannot be kept.
     let _ = request.into_body().collect().await;
-    if faults.hang {
+    let draw = state.draw();
+    if state.hangs(&faults, draw) {
         std::future::pending::<()>().await;
     }
-    if faults.delay_ms > 0 {
-        tokio::time::sleep(Duration::from_millis(faults.delay_ms)).await;
+    let delay = state.delay(&faults, draw);
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
     }
-    let status = if state.fails(&faults, session) { faults.error_status } else { 200 };
+    let status = if state.fails(&faults, session, draw) { faults.error_status } else { 200 };
     state.answered(index, status);
     let response = Response::builder()
         .status(status)

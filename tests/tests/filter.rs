@@ -442,6 +442,27 @@ async fn a_cap_reaches_every_worker_and_outlives_its_vm() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_plugin_in_vms_of_its_own_is_inert_and_sends_no_reports() {
+    let plan = Plan { limit: 5_000, ..Plan::FIVE };
+    let mut rig = Rig::with("twice", plan.routes(), |setup| setup.twice = true).await;
+    rig.every_worker_keeps_its_keys(&plan, 2).await;
+    let second = "wasmcustom.component.second_instance.hueshift_problems";
+    wait_for("the second plugin to say that it is one", Duration::from_secs(10), async || {
+        (rig.envoy.stat(second).await >= 24_000).then_some(())
+    })
+    .await;
+    let reports = rig.sink.reports();
+    let vms: BTreeSet<u64> = reports.iter().map(|report| report.vm).collect();
+    assert_eq!(vms.len(), 2, "one VM of each worker reports: {vms:?}");
+    let told = reports.iter().find(|report| report.problems.contains_key("second_instance"));
+    assert_eq!(told, None, "who reports is the first");
+    // The first request of all and each of the keys', once.
+    let counted: u64 = started(&rig.sink).values().sum();
+    let answered = (rig.blue.seen() + rig.green.seen()) as u64;
+    assert_eq!(counted, answered, "each request is in one book");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_workers_started_at_once_draw_distinct_numbers() {
     let rounds = if std::env::var_os("HUESHIFT_FULL").is_some() { 200 } else { 2 };
     for _ in 0..rounds {

@@ -12,6 +12,7 @@ use hueshift::view::{Cause, End, Phase};
 use hueshift_core::color::Color;
 use hueshift_tests::clock::wait_for;
 use hueshift_tests::model::Faults;
+use hueshift_tests::scene::{Fault, Scene};
 use hueshift_tests::stage::{SERVICE, Stage, by_hand, no_fuse, no_holdback};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -155,4 +156,36 @@ async fn an_abort_takes_everyone_back() {
     assert_eq!((record.end, record.cause), (End::RolledBack, Some(Cause::Aborted)), "{record:?}");
     stage.wait_quiet(Duration::from_millis(500), Duration::from_secs(10)).await;
     assert_eq!(load.glance().lost, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_leaves_requests_without_an_answer_is_taken_off_also_while_stable_loses_an_endpoint()
+{
+    let mut scene = Scene::start("hang", 4_000, false).await;
+    for lose in [false, true] {
+        let found = scene.find(Fault::Hang, lose).await;
+        println!("lost {lose}: {:?}, {} requests exposed", found.time, found.exposed);
+        assert_eq!((found.record.end, found.record.cause), (End::RolledBack, Some(Cause::Hung)), "{found:?}");
+        assert_eq!(found.causeless, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_becomes_slower_is_taken_off_also_while_stable_loses_an_endpoint() {
+    let mut scene = Scene::start("slow", 20_000, true).await;
+    for lose in [false, true] {
+        let found = scene.find(Fault::Slow, lose).await;
+        println!("lost {lose}: {:?}, {} requests exposed", found.time, found.exposed);
+        assert_eq!(
+            (found.record.end, found.record.cause),
+            (End::RolledBack, Some(Cause::Latency)),
+            "{found:?}"
+        );
+        assert_eq!(found.causeless, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_stable_endpoint_takes_no_healthy_candidate_off() {
+    assert!(Scene::start("lost", 4_000, true).await.stays_open().await);
 }

@@ -122,6 +122,15 @@ fn every_end_has_its_sentence() {
         "rolled back because errors 4.9 % vs 0.5 %, odds 1 : 12 000 of being chance"
     );
     assert_eq!(
+        told(End::RolledBack, Some(Cause::Hung)),
+        "rolled back because green leaves requests without an answer, errors 4.9 % vs 0.5 %, odds 1 : 12 000 of \
+         being chance"
+    );
+    assert_eq!(
+        told(End::RolledBack, Some(Cause::Latency)),
+        "rolled back because green takes longer than blue, odds 1 : 12 000 of being chance"
+    );
+    assert_eq!(
         told(End::RolledBack, Some(Cause::Dead)),
         "rolled back because green answered nothing but errors for 3 s while blue was fine"
     );

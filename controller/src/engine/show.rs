@@ -12,7 +12,7 @@ use crate::view::{
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::histogram;
 use hueshift_core::intake::{self, ProxyFacts};
-use hueshift_core::judge::{Evidence, Mode};
+use hueshift_core::judge::{Evidence, Metric, Mode};
 use hueshift_core::planner::{Answer, Done, Move, Refusal};
 use hueshift_core::release::{Cause, Outcome, Phase, Record, Step};
 use hueshift_core::share::Bps;
@@ -84,7 +84,7 @@ pub fn record(service: &Service, record: &Record, now_ms: u64, wall_ms: u64) -> 
     let (end, cause) = match &record.outcome {
         Outcome::Promoted => (End::Promoted, None),
         Outcome::RolledBack(Cause::Superseded) => (End::Superseded, Some(view::Cause::Superseded)),
-        Outcome::RolledBack(cause) => (End::RolledBack, Some(cause_view(cause))),
+        Outcome::RolledBack(cause) => (End::RolledBack, Some(cause_view(cause, service, record.candidate))),
     };
     let noted = service.trial.as_ref().map(|trial| trial.noted).unwrap_or_default();
     let rolled_back = end == End::RolledBack;
@@ -384,9 +384,9 @@ fn phase_view(phase: Phase) -> view::Phase {
     }
 }
 
-fn cause_view(cause: &Cause) -> view::Cause {
+fn cause_view(cause: &Cause, service: &Service, candidate: Color) -> view::Cause {
     match cause {
-        Cause::Verdict => view::Cause::Errors,
+        Cause::Verdict => verdict_view(service, candidate),
         Cause::Dead => view::Cause::Dead,
         Cause::Fuse => view::Cause::Fuse,
         Cause::Aborted => view::Cause::Aborted,
@@ -394,6 +394,23 @@ fn cause_view(cause: &Cause) -> view::Cause {
         Cause::Superseded => view::Cause::Superseded,
         Cause::Stopped => view::Cause::Stopped,
         Cause::Interrupted => view::Cause::Interrupted,
+    }
+}
+
+/// What the judge's verdict rests on: the metric that says most. A hung request counts as an error, but is none to
+/// whoever has to find out what is wrong.
+fn verdict_view(service: &Service, candidate: Color) -> view::Cause {
+    let Some(trial) = &service.trial else { return view::Cause::Errors };
+    let (logs, analysis) = (trial.evidence().metrics, trial.analysis());
+    let said = |metric: Metric, log: Option<f64>| log.map(|log| log + analysis.part(metric).ln());
+    let slow = said(Metric::Latency, logs.latency);
+    let bad =
+        [said(Metric::Errors, logs.errors), said(Metric::Slo, logs.slo), said(Metric::History, logs.history)];
+    let tally = service.facts.totals.get(candidate);
+    match slow {
+        Some(slow) if bad.into_iter().flatten().all(|bad| slow > bad) => view::Cause::Latency,
+        _ if tally.hung.saturating_mul(2) > tally.errors => view::Cause::Hung,
+        _ => view::Cause::Errors,
     }
 }
 

@@ -79,15 +79,20 @@ pub fn ended(record: &ReleaseRecord) -> String {
                 shares.join(", ")
             );
         }
-        (_, Some(Cause::Errors)) => {
+        (_, Some(verdict @ (Cause::Errors | Cause::Hung | Cause::Latency))) => {
             let rates = (record.requests.get(candidate).rate(), record.requests.get(stable).rate());
             let rates = match rates {
                 (Some(bad), Some(good)) => format!("errors {} vs {}", percent(bad), percent(good)),
                 _ => "errors".to_owned(),
             };
+            let what = match verdict {
+                Cause::Latency => format!("{candidate} takes longer than {stable}"),
+                Cause::Hung => format!("{candidate} leaves requests without an answer, {rates}"),
+                _ => rates,
+            };
             match &record.evidence {
-                Some(evidence) => format!("{rates}, odds {} of being chance", odds(evidence.log_e)),
-                None => rates,
+                Some(evidence) => format!("{what}, odds {} of being chance", odds(evidence.log_e)),
+                None => what,
             }
         }
         (_, Some(Cause::Dead)) => {

@@ -170,6 +170,8 @@ fn end(end: End) -> &'static str {
 fn cause(last: &ReleaseRecord) -> &'static str {
     match last.cause {
         Some(Cause::Errors) => "Errors",
+        Some(Cause::Hung) => "Hung",
+        Some(Cause::Latency) => "Latency",
         Some(Cause::Dead) => "Dead",
         Some(Cause::Fuse) => "Fuse",
         Some(Cause::Aborted) => "Aborted",

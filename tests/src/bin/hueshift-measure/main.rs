@@ -11,14 +11,17 @@
     reason = "part of the test crate"
 )]
 
+mod cost;
 mod distribution;
 mod judge;
+mod judged;
 mod mesh;
 mod rescue;
 mod soft;
 
 use clap::{Parser, Subcommand};
 use hueshift_tests::cluster::netns;
+use hueshift_tests::scene::Fault;
 use hueshift_tests::{programs, vms};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -46,6 +49,30 @@ enum What {
     Soft {
         /// Runs
         #[arg(long, default_value_t = 20)]
+        runs: u32,
+    },
+    /// 30 % of 20 candidate requests/s are never answered: time until the candidate is off
+    Hang {
+        /// Runs of each way
+        #[arg(long, default_value_t = 10)]
+        runs: u32,
+        /// Sessions that take turns
+        #[arg(long, default_value_t = 4_000)]
+        sessions: u32,
+    },
+    /// The candidate takes half as long again at 20 requests/s: time until it is off
+    Latency {
+        /// Runs of each way
+        #[arg(long, default_value_t = 10)]
+        runs: u32,
+        /// Sessions that take turns
+        #[arg(long, default_value_t = 20_000)]
+        sessions: u32,
+    },
+    /// What the filter costs Envoy per request, beside the same requests without it
+    Cost {
+        /// Rounds
+        #[arg(long, default_value_t = 6)]
         runs: u32,
     },
     /// Both colors at 30 % errors for a minute: how many false rollbacks
@@ -108,6 +135,9 @@ async fn run(what: What) {
     match what {
         What::Rescue { runs, way } => rescue::measure(runs, way).await,
         What::Soft { runs } => soft::five_percent(runs).await,
+        What::Hang { runs, sessions } => judged::measure(Fault::Hang, runs, sessions).await,
+        What::Latency { runs, sessions } => judged::measure(Fault::Slow, runs, sessions).await,
+        What::Cost { runs } => cost::measure(runs).await,
         What::Shared { runs } => soft::shared_incident(runs).await,
         What::Mesh { runs, way } => mesh::measure(runs, way).await,
         What::Workers { runs } => workers(runs).await,

@@ -1,0 +1,42 @@
+//! Faults that no error rate shows: requests without an answer, and a slower candidate.
+
+use crate::distribution;
+use hueshift::view::{Cause, End};
+use hueshift_tests::scene::{Fault, Scene};
+
+/// Time from the fault to the candidate's last request, with four stable endpoints and with one of them lost at the
+/// fault.
+pub async fn measure(fault: Fault, runs: u32, sessions: u32) {
+    let (name, expected) = match fault {
+        Fault::Hang => ("30 % never answered", Cause::Hung),
+        Fault::Slow => ("latency × 1.5", Cause::Latency),
+    };
+    println!("{name} at 20 candidate requests/s from {sessions} sessions; fault → last request\n");
+    let mut scene = Scene::start("judged", sessions, true).await;
+    let mut lines = Vec::new();
+    for lose in [false, true] {
+        let which = if lose { "three stable endpoints" } else { "four stable endpoints" };
+        let (mut times, mut missed, mut causeless) = (Vec::new(), 0, 0);
+        for run in 1..=runs {
+            let found = scene.find(fault, lose).await;
+            let cause = found.record.cause;
+            println!(
+                "{which:<22} {run:>3}/{runs} {:>6.2} s, {:>3} requests, {:?} {cause:?}",
+                found.time.as_secs_f64(),
+                found.exposed,
+                found.record.end
+            );
+            causeless += found.causeless;
+            match (found.record.end, cause) {
+                (End::RolledBack, Some(Cause::Fuse)) => times.push(found.time),
+                (End::RolledBack, Some(cause)) if cause == expected => times.push(found.time),
+                _ => missed += 1,
+            }
+        }
+        lines.push(format!(
+            "{}   otherwise ended: {missed}, causeless moves: {causeless}",
+            distribution::line(which, &times)
+        ));
+    }
+    println!("\n{}\n{}", distribution::heads(), lines.join("\n"));
+}

@@ -1,0 +1,154 @@
+//! Faults that only a judge finds, on the whole product: a candidate that leaves some requests without an answer, and
+//! one that becomes slower. Both with four stable endpoints, one of which may be lost at the very moment of the fault.
+
+use crate::client::Load;
+use crate::clock::{between, now_ns, wait_for};
+use crate::model::{Faults, Kind, Model};
+use crate::stage::{SERVICE, Stage, by_hand, no_fuse};
+use hueshift::control::Command as Order;
+use hueshift::view::ReleaseRecord;
+use hueshift_core::color::Color;
+use std::time::Duration;
+
+/// What a healthy answer takes, ms: much beside what a busy machine adds, or a ratio of times would be none.
+const TAKES_MS: u64 = 200;
+/// Requests per second; a tenth goes to the candidate.
+const RATE: f64 = 200.0;
+/// Healthy traffic before the fault: stable's own times must be known by then.
+const BEFORE: u64 = 2_400;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// 30 % of the candidate's requests are never answered.
+    Hang,
+    /// The candidate takes half as long again.
+    Slow,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Found {
+    /// The controller's record.
+    pub record: ReleaseRecord,
+    /// From the fault to the last request in the candidate's own log.
+    pub time: Duration,
+    /// Requests of the candidate after the fault.
+    pub exposed: usize,
+    /// Moves of sessions before the verdict that nothing explains.
+    pub causeless: usize,
+}
+
+/// The service with four stable endpoints.
+#[derive(Debug)]
+pub struct Scene {
+    /// Controller, Envoy, the candidate and the first stable endpoint.
+    pub stage: Stage,
+    more: Vec<Model>,
+    sessions: u32,
+    releases: u32,
+}
+
+// === impl Scene ===
+
+impl Scene {
+    /// Starts everything; without the fuse only the controller's judge acts.
+    pub async fn start(name: &str, sessions: u32, fuse: bool) -> Self {
+        let mut more = Vec::new();
+        for seed in 11..14 {
+            more.push(Model::anywhere(Kind::Pricing, Color::Blue, "b1", seed).await);
+        }
+        let stage = Stage::start(name, &[10], |document| {
+            by_hand(document);
+            if !fuse {
+                no_fuse(document);
+            }
+            let endpoints = &mut document.spec.colors.blue.endpoints;
+            endpoints.extend(more.iter().map(|model| model.address().to_string()));
+        })
+        .await;
+        Scene { stage, more, sessions, releases: 0 }
+    }
+
+    /// A release that is healthy until the fault. `lose`: a stable endpoint goes at that moment.
+    pub async fn find(&mut self, fault: Fault, lose: bool) -> Found {
+        let (number, load) = self.open().await;
+        let changed = now_ns();
+        self.stage.models.green.set(match fault {
+            Fault::Hang => Faults::takes(TAKES_MS).hanging(0.3),
+            Fault::Slow => Faults::takes(TAKES_MS * 3 / 2),
+        });
+        let lost = self.lose(lose);
+        let record = self.stage.home.wait_end(SERVICE, number, Duration::from_secs(120)).await;
+        self.stage.was_rolled_back();
+        let log = load.stop().await;
+        self.restore(lost).await;
+        let exposed: Vec<_> =
+            self.stage.models.green.log().into_iter().filter(|event| event.at >= changed).collect();
+        let time = between(changed, exposed.iter().map(|event| event.at).max().unwrap_or(changed));
+        // What is never answered badly gives no reason to go back that the checker knows; up to the verdict none does.
+        let verdict = record.cap_ms.unwrap_or(u64::MAX).saturating_mul(1_000_000);
+        let before: Vec<_> = log.into_iter().filter(|event| event.done < verdict).collect();
+        let causeless = self.stage.findings(&before).causeless.len();
+        Found { record, time, exposed: exposed.len(), causeless }
+    }
+
+    /// A healthy release during which a stable endpoint goes; true if it is still open after as much traffic again.
+    pub async fn stays_open(&mut self) -> bool {
+        let (number, load) = self.open().await;
+        let lost = self.lose(true);
+        let sent = load.glance().sent;
+        wait_for("healthy traffic after the loss", Duration::from_secs(60), async || {
+            (load.glance().sent > sent + BEFORE).then_some(())
+        })
+        .await;
+        let view = self.stage.home.service(SERVICE).await;
+        let open = view.history.iter().all(|record| record.release != number);
+        if open {
+            self.stage.home.order(SERVICE, Order::Abort).await;
+        }
+        self.stage.home.wait_end(SERVICE, number, Duration::from_secs(30)).await;
+        self.stage.was_rolled_back();
+        load.stop().await;
+        self.restore(lost).await;
+        open
+    }
+
+    async fn open(&mut self) -> (u32, crate::client::Running) {
+        self.releases += 1;
+        self.stage.stories.clear();
+        for model in self.more.iter().chain([&self.stage.models.blue]) {
+            model.set(Faults::takes(TAKES_MS));
+        }
+        let mut load: Load = self.stage.load(self.sessions, RATE);
+        load.poisson = true;
+        load.seed = u64::from(self.releases);
+        // Whoever is left without an answer gives up after this.
+        load.patience = Duration::from_secs(12);
+        let load = load.start();
+        self.stage.release(&format!("g{}", self.releases + 1));
+        self.stage.models.green.set(Faults::takes(TAKES_MS));
+        self.stage.wait_share(10).await;
+        let sent = load.glance().sent;
+        wait_for("healthy traffic", Duration::from_secs(60), async || {
+            (load.glance().sent > sent + BEFORE).then_some(())
+        })
+        .await;
+        (self.releases, load)
+    }
+
+    fn lose(&mut self, lose: bool) -> Option<std::net::SocketAddr> {
+        if !lose {
+            return None;
+        }
+        let address = self.more.last().map(Model::address);
+        drop(self.more.pop());
+        address
+    }
+
+    async fn restore(&mut self, lost: Option<std::net::SocketAddr>) {
+        if let Some(address) = lost {
+            self.more.push(Model::start(Kind::Pricing, Color::Blue, "b1", address, 13).await);
+        }
+    }
+}
