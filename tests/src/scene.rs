@@ -79,7 +79,7 @@ impl Scene {
             Fault::Slow => Faults::takes(TAKES_MS * 3 / 2),
         });
         let lost = self.lose(lose);
-        let record = self.stage.home.wait_end(SERVICE, number, Duration::from_secs(120)).await;
+        let record = self.stage.home.wait_end(SERVICE, number, Duration::from_secs(300)).await;
         self.stage.was_rolled_back();
         let log = load.stop().await;
         self.restore(lost).await;

@@ -173,16 +173,10 @@ async fn a_candidate_that_leaves_requests_without_an_answer_is_taken_off_also_wh
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_that_becomes_slower_is_taken_off_also_while_stable_loses_an_endpoint() {
     let mut scene = Scene::start("slow", 20_000, true).await;
-    for lose in [false, true] {
-        let found = scene.find(Fault::Slow, lose).await;
-        println!("lost {lose}: {:?}, {} requests exposed", found.time, found.exposed);
-        assert_eq!(
-            (found.record.end, found.record.cause),
-            (End::RolledBack, Some(Cause::Latency)),
-            "{found:?}"
-        );
-        assert_eq!(found.causeless, 0);
-    }
+    let found = scene.find(Fault::Slow, true).await;
+    println!("{:?}, {} requests exposed", found.time, found.exposed);
+    assert_eq!((found.record.end, found.record.cause), (End::RolledBack, Some(Cause::Latency)), "{found:?}");
+    assert_eq!(found.causeless, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
