@@ -130,9 +130,16 @@ async fn a_bad_revision_is_taken_off_and_leaves_no_trace_in_the_routes(cluster: 
     let mut shop = Shop::open(&cluster, "bad", Setup::default()).await;
     shop.adopt(&[], by_hand(10)).await;
     let before = shop.virtual_service().await;
-    let [one, two] = both(&shop, 300, 200.0).map(Load::start);
+    let sessions = 100;
+    let [one, two] = both(&shop, sessions, 200.0).map(Load::start);
     shop.roll_out(Color::Green, "g2", None).await;
     shop.wait_share(10, Duration::from_secs(30)).await;
+    // Every session comes twice more: one that is drawn anew each time would be seen.
+    let rounds = one.glance().sent + 2 * u64::from(sessions);
+    wait_for("two rounds of all sessions", Duration::from_secs(60), async || {
+        (one.glance().sent >= rounds).then_some(())
+    })
+    .await;
     shop.set_faults(Color::Green, &Faults::errors(1.0)).await;
     let record = shop.wait_end(1, Duration::from_secs(30)).await;
     assert_eq!(record.end, End::RolledBack, "{record:?}");
