@@ -270,7 +270,7 @@ impl<O: Observe> Engine<O> {
                 self.expected = true;
                 continue;
             };
-            service.see((!same).then_some(document), endpoints);
+            service.see((!same).then_some(document), endpoints, seen.key);
             if let Some(drift) = seen.drifts.get(name) {
                 service.take_drift(drift);
             }

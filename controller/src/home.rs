@@ -25,6 +25,8 @@ pub struct Seen {
     pub drifts: BTreeMap<String, Drift>,
     /// The Envoys that this home runs itself.
     pub proxies: Vec<OwnProxy>,
+    /// Version of the mesh key that plans may name; `None`: not known now.
+    pub key: Option<u8>,
     /// Whether everything was listed at least once.
     pub listed: bool,
     /// What a person should look at, one sentence each.

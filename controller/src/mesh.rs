@@ -21,6 +21,7 @@ pub mod status;
 pub mod tell;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 use crate::engine::{self, Engine, Input};
 use apply::Hand;
@@ -167,7 +168,14 @@ async fn work(args: ControllerArgs) -> Result<(), ControllerError> {
         revive,
         Duration::from_secs(args.debounce_max),
     ));
-    let window = observe::begin(client.clone(), shared.clone(), hand.clone(), clock, to_engine.clone());
+    let window = observe::begin(
+        client.clone(),
+        shared.clone(),
+        hand.clone(),
+        clock,
+        to_engine.clone(),
+        plugins_told.clone(),
+    );
     let identity = engine::Identity {
         file: format!("cluster, as {}", candidate.holder()),
         term: tenure.term(),

@@ -354,6 +354,8 @@ pub enum Cause {
     Stopped,
     /// The controller's memory of it was lost.
     Interrupted,
+    /// It was taken back, and the controller died before it could write why.
+    Unwritten,
 }
 
 /// When a phase began.

@@ -52,6 +52,7 @@ const RIGHTS: &[(&str, &str, &str, &str, &str)] = &[
     // role, API group, resource, verbs, reason
     ("ClusterRole/hueshift", "hueshift.dev", "bluegreens", "get,list,watch", "what people ask for"),
     ("ClusterRole/hueshift", "hueshift.dev", "releases", "get,list", "the open release's checkpoint after a restart"),
+    ("ClusterRole/hueshift", "hueshift.dev", "releasepolicies", "get,list,watch", "what platform teams ask of releases"),
     ("ClusterRole/hueshift", "hueshift.dev", "bluegreens/status", "patch", "state, conditions, answers to orders"),
     ("ClusterRole/hueshift", "hueshift.dev", "releases/status", "patch", "record and checkpoint"),
     ("ClusterRole/hueshift", "", "namespaces", "get,list,watch", "which opted in"),
@@ -64,7 +65,7 @@ const RIGHTS: &[(&str, &str, &str, &str, &str)] = &[
     ("ClusterRole/hueshift", "networking.istio.io", "destinationrules", "get,list,watch", "subsets"),
     ("ClusterRole/hueshift", "extensions.istio.io", "wasmplugins", "get,list,watch", "which proxies run the filter"),
     ("ClusterRole/hueshift-namespace", "hueshift.dev", "bluegreens", "patch", "finalizer"),
-    ("ClusterRole/hueshift-namespace", "hueshift.dev", "releases", "create", "one record per release"),
+    ("ClusterRole/hueshift-namespace", "hueshift.dev", "releases", "create,delete", "one record per release; the oldest go"),
     ("ClusterRole/hueshift-namespace", "networking.istio.io", "virtualservices", "patch", "the split"),
     ("ClusterRole/hueshift-namespace", "networking.istio.io", "destinationrules", "create,delete,patch", "colors as subsets"),
     ("ClusterRole/hueshift-namespace", "extensions.istio.io", "wasmplugins", "create,delete,patch", "the namespace's plugin"),

@@ -20,6 +20,7 @@ pub use report::{Answer, Change, Done, Move, Plan, PlanReport, Refusal, WaitingO
 use crate::judge::Verdict;
 use crate::judge::watches::{Sight, Watch};
 use crate::release::{Cause, Ended, Moment, Outcome, Phase, Record, State, Step};
+use crate::route_plan::Pins;
 use crate::share::Bps;
 use alloc::vec::Vec;
 
@@ -90,6 +91,11 @@ impl<'a> Work<'a> {
             }
             return;
         }
+        if !ended && self.was_taken_back() {
+            self.state.epoch = self.state.epoch.max(epoch);
+            self.enter_rollback(Cause::Unwritten);
+            return;
+        }
         if let Some(route) = written {
             self.state.live = route.stable;
         }
@@ -104,6 +110,16 @@ impl<'a> Work<'a> {
             self.state.phase = Phase::Idle;
             self.enter_rollback(Cause::Interrupted);
         }
+    }
+
+    /// A way back is written before its own state. Who dies in between finds the proof in the route: this very
+    /// release, condemned. So its revision is condemned too, and the release is not merely interrupted.
+    fn was_taken_back(&self) -> bool {
+        let written = self.seen.written.as_ref().filter(|route| route.stable == self.state.live);
+        let plan = written.and_then(|route| route.plan.as_ref());
+        self.state.phase.is_open()
+            && self.seen.seen.0 <= self.state.release
+            && plan.is_some_and(|plan| plan.pins == Pins::Condemned && plan.release == self.state.release)
     }
 
     /// Back is always open: every cause counts in every phase, whatever else is missing.
@@ -510,6 +526,9 @@ impl<'a> Work<'a> {
         self.state.cause = None;
         *self.state.revisions.get_mut(candidate) = self.seen.wish.revisions.get(candidate).clone();
         self.state.keys = self.seen.wish.keys.clone();
+        if let Some(version) = self.seen.wish.key_version {
+            self.state.key_version = version;
+        }
         self.state.steps = self.seen.wish.steps.iter().map(|step| step.share).collect();
         self.state.holdback = self.seen.wish.holdback;
         self.state.watch = Watch::default();

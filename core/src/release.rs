@@ -62,6 +62,8 @@ pub enum Cause {
     Stopped,
     /// The state was lost or older than the route: which step was certified is unknown.
     Interrupted,
+    /// The route says that it was taken back, and the process died before it could remember why.
+    Unwritten,
 }
 
 /// What became of a release.
@@ -126,6 +128,14 @@ pub struct State {
     /// Whether sessions keep their color.
     #[serde(default)]
     pub keep: bool,
+    /// Version of the mesh key of the open plan, fixed like its session keys.
+    #[serde(default = "first_key")]
+    pub key_version: u8,
+}
+
+/// States from before keys were counted have the first one.
+fn first_key() -> u8 {
+    1
 }
 
 /// The end of a release.
@@ -286,6 +296,8 @@ impl Cause {
     pub fn condemns(&self) -> bool {
         match self {
             Cause::Verdict | Cause::Dead | Cause::Fuse | Cause::Aborted | Cause::Inconclusive => true,
+            // Most likely one of the five above; a revision that was good costs a person's word.
+            Cause::Unwritten => true,
             Cause::Superseded | Cause::Stopped | Cause::Interrupted => false,
         }
     }
@@ -301,6 +313,7 @@ impl Cause {
             Cause::Superseded => "superseded",
             Cause::Stopped => "stopped",
             Cause::Interrupted => "interrupted",
+            Cause::Unwritten => "unwritten",
         }
     }
 }
@@ -317,6 +330,7 @@ impl fmt::Display for Cause {
             Cause::Superseded => "its revision was changed while the release was open",
             Cause::Stopped => "the controller was stopped",
             Cause::Interrupted => "the controller's state was lost or older than the route",
+            Cause::Unwritten => "it was taken back, and the controller died before it could write why",
         })
     }
 }
@@ -346,6 +360,7 @@ impl State {
             holdback: Bps::ZERO,
             watch: Watch::default(),
             keep: false,
+            key_version: first_key(),
         }
     }
 
@@ -393,7 +408,7 @@ impl State {
             stable: self.live,
             limit: self.limit(),
             pins: self.pins(),
-            key_version: 1,
+            key_version: self.key_version,
             keys: self.keys.iter().map(KeyRule::from).collect(),
         });
         Route { stable: self.live, plan }

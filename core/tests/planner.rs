@@ -35,6 +35,7 @@ fn wish() -> Wish {
         deadline_ms: 60_000,
         inconclusive: Inconclusive::Hold,
         keys: Vec::new(),
+        key_version: None,
         marking_ms: None,
     }
 }
@@ -601,4 +602,42 @@ fn a_stop_leaves_everything_on_stable_and_the_revision_may_be_tried_again() {
     world.settle();
     assert_eq!(world.records[0].outcome, Outcome::RolledBack(Cause::Stopped));
     assert!(world.seen.state.condemned.is_empty());
+}
+
+#[test]
+fn a_route_that_was_taken_back_before_its_state_was_written_condemns_the_revision() {
+    let mut world = World::releasing();
+    world.ramp_to(Phase::Progressing { step: 1 });
+    world.judge(Verdict::Rollback);
+    let back =
+        plan(&world.seen, world.now_ms).changes.into_iter().find(|change| matches!(change, Change::Route(_)));
+    // The way back is written, its state is not, and the judge that knew why is gone.
+    world.make(back.unwrap());
+    world.seen.judged = None;
+    world.settle();
+    assert_eq!(world.report().moves[0].cause, Some(Cause::Unwritten));
+    world.enforce(1, 1);
+    world.settle();
+    let state = &world.seen.state;
+    assert_eq!(
+        (state.phase, state.live, state.condemned.as_slice()),
+        (Phase::Idle, Color::Blue, ["v2".into()].as_slice())
+    );
+    assert_eq!(world.records[0].outcome, Outcome::RolledBack(Cause::Unwritten));
+}
+
+#[test]
+fn the_mesh_key_of_a_release_is_the_one_that_every_filter_had_when_it_opened() {
+    let mut world = World::new();
+    world.seen.wish.key_version = Some(4);
+    world.seen.wish.revisions.green = "v2".into();
+    world.settle();
+    let key = |world: &World| world.seen.written.as_ref().unwrap().plan.as_ref().unwrap().key_version;
+    assert_eq!(key(&world), 4);
+    // Rotated, or not known, in its middle: sessions would draw anew.
+    for version in [Some(5), None] {
+        world.seen.wish.key_version = version;
+        world.ramp_to(Phase::Progressing { step: 1 });
+        assert_eq!(key(&world), 4);
+    }
 }

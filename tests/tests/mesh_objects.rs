@@ -149,7 +149,7 @@ async fn every_status_that_we_tell_fits_and_is_shown(cluster: Arc<Cluster>) {
         generation: document.metadata.generation,
         view,
         refusal: None,
-        problems,
+        plugins: problems,
         now_ms: 1_795_467_000_000,
     };
     let put = async |status: &BlueGreenStatus, phase: &str| {

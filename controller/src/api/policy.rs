@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Bounds; an absent one asks nothing. Of several policies the most restrictive bound holds. This version of the
-/// controller does not apply them yet.
+/// Bounds; an absent one asks nothing. Of several policies the most restrictive bound holds. A setting that a
+/// BlueGreen leaves at its default takes the bound; one that is written beyond it stops releases there.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, CustomResource, JsonSchema)]
 #[kube(
     group = "hueshift.dev",

@@ -67,6 +67,7 @@ pub struct Service {
     pub facts: Facts,
     /// Endpoints per color.
     pub endpoints: PerColor<Endpoints>,
+    key: Option<u8>,
     /// Why the last plan waits.
     pub waiting_on: Vec<WaitingOn>,
     /// What was found wrong when we started.
@@ -136,7 +137,7 @@ pub enum Write {
 impl Service {
     /// From the document and what was remembered. `fresh_id` is for a service that never was.
     pub fn new(document: BlueGreen, remembered: Remembered, fresh_id: ServiceId, now_ms: u64) -> Service {
-        let wish = wish::wish(&document);
+        let wish = wish::wish(&document, None);
         let route = remembered.route.as_ref().map(|(route, _)| route);
         let open = route.and_then(|route| route.plan.as_ref());
         let of_records = remembered.records.last().map_or(0, |record| record.release);
@@ -164,6 +165,7 @@ impl Service {
             trial: None,
             facts: Facts::default(),
             endpoints: PerColor::default(),
+            key: None,
             waiting_on: Vec::new(),
             found: remembered.problems,
             enforced_since_ms: None,
@@ -187,8 +189,9 @@ impl Service {
         }
     }
 
-    /// Takes news about the document and its endpoints.
-    pub fn see(&mut self, document: Option<&BlueGreen>, endpoints: PerColor<Endpoints>) {
+    /// Takes news about the document, its endpoints and the mesh key.
+    pub fn see(&mut self, document: Option<&BlueGreen>, endpoints: PerColor<Endpoints>, key: Option<u8>) {
+        self.key = key;
         if let Some(document) = document.filter(|document| **document != self.document) {
             self.document = document.clone();
             self.touched = true;
@@ -371,7 +374,7 @@ impl Service {
         }
         let observation = Observation {
             state: self.state.clone(),
-            wish: wish::wish(&self.document),
+            wish: wish::wish(&self.document, self.key),
             written: self.written.clone(),
             seen: self.highest,
             recorded: self.records.last().map_or(0, |record| record.release),

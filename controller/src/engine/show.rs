@@ -394,6 +394,7 @@ fn cause_view(cause: &Cause, service: &Service, candidate: Color) -> view::Cause
         Cause::Superseded => view::Cause::Superseded,
         Cause::Stopped => view::Cause::Stopped,
         Cause::Interrupted => view::Cause::Interrupted,
+        Cause::Unwritten => view::Cause::Unwritten,
     }
 }
 

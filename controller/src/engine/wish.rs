@@ -9,8 +9,8 @@ use hueshift_core::planner::{Advance, Inconclusive, Wish, WishedStep};
 use hueshift_core::release::SavedKey;
 use std::time::Duration;
 
-/// What the planner should know of the document.
-pub fn wish(service: &BlueGreen) -> Wish {
+/// What the planner should know of the document, and of the mesh key that every filter has.
+pub fn wish(service: &BlueGreen, key_version: Option<u8>) -> Wish {
     let spec = &service.spec;
     Wish {
         revisions: PerColor::from_fn(|color| spec.colors.get(color).revision.clone()),
@@ -47,6 +47,7 @@ pub fn wish(service: &BlueGreen) -> Wish {
                 api::KeySpec::Query(name) => SavedKey::Query(name.clone()),
             })
             .collect(),
+        key_version,
         // Pins do not exist yet; the document refuses `keep` until they do.
         marking_ms: None,
     }

@@ -12,7 +12,7 @@ use super::memory;
 use super::observe::{Beside, key};
 use super::plugins::Revive;
 use super::shared::{Shared, Status, Table, Written};
-use super::sight::Sight;
+use super::sight::{NOT_PERMITTED, Refusal, Sight, refusal};
 use super::{FINALIZER, names, packed, tell};
 use crate::api::{Release, ReleaseFacts};
 use crate::home::{Apply, ApplyError};
@@ -139,7 +139,8 @@ impl Hand {
         for attempt in 0..ATTEMPTS {
             if attempt > 0 || !self.shared.statuses.has(service) {
                 let object = call(api.get(&name.1)).await?;
-                self.keep_status(service, &object);
+                let status = object.data.get("status").cloned().unwrap_or(Value::Null);
+                self.shared.set_status(service, &object.metadata, &status);
             }
             let known = self.shared.statuses.get(service).unwrap_or_default();
             let term = known.value.get("term").and_then(Value::as_u64);
@@ -175,6 +176,7 @@ impl Hand {
             self.rewrite(sight, &managed).await?
         };
         self.shared.written.put(service, Written { route: route.clone(), version });
+        self.permitted(service);
         Ok(())
     }
 
@@ -184,7 +186,7 @@ impl Hand {
         let name = self.virtual_service_name(sight);
         let seen = self.shared.virtual_services.newest(&name, &sight.virtual_service);
         let mut attempts = FuturesUnordered::new();
-        attempts.push(self.try_back(&name, managed, Some(seen)));
+        attempts.push(self.try_back(sight, &name, managed, Some(seen)));
         let mut begun = 1;
         loop {
             tokio::select! {
@@ -194,7 +196,7 @@ impl Hand {
                     Some(Ok(None)) if begun < ROLLBACK_ATTEMPTS => {
                         begun += 1;
                         tokio::time::sleep(ROLLBACK_PAUSE).await;
-                        attempts.push(self.try_back(&name, managed, None));
+                        attempts.push(self.try_back(sight, &name, managed, None));
                     }
                     Some(Ok(None)) | None => {
                         return Err(format!("cannot write VirtualService {}: others keep changing it", name.1));
@@ -206,7 +208,7 @@ impl Hand {
                     }
                 },
                 () = tokio::time::sleep(ROLLBACK_HEDGE), if attempts.len() < MOST_HEDGES => {
-                    attempts.push(self.try_back(&name, managed, None));
+                    attempts.push(self.try_back(sight, &name, managed, None));
                 }
             }
         }
@@ -215,6 +217,7 @@ impl Hand {
     /// `None`: the object is not as it was seen.
     async fn try_back(
         &self,
+        sight: &Sight,
         name: &Name,
         managed: &Managed,
         seen: Option<Arc<Value>>,
@@ -231,7 +234,7 @@ impl Hand {
         match call(api.patch(&name.1, &params(), &Patch::Json::<()>(patch))).await {
             Ok(object) => Ok(Some(self.keep_virtual_service(name, object))),
             Err(error) if error.is_conflict() || is_invalid(&error) => Ok(None),
-            Err(error) => Err(self.cannot_write(name, &error)),
+            Err(error) => Err(self.cannot_write(sight, name, &error)),
         }
     }
 
@@ -256,7 +259,7 @@ impl Hand {
             match call(api.patch(&name.1, &params(), &Patch::Merge(change))).await {
                 Ok(object) => return Ok(self.keep_virtual_service(&name, object)),
                 Err(error) if error.is_conflict() => last = error.to_string(),
-                Err(error) => return Err(self.cannot_write(&name, &error)),
+                Err(error) => return Err(self.cannot_write(sight, &name, &error)),
             }
         }
         Err(format!("cannot write VirtualService {}: {last}", name.1))
@@ -266,8 +269,25 @@ impl Hand {
         (sight.name.0.clone(), sight.virtual_service_name().to_owned())
     }
 
-    fn cannot_write(&self, name: &Name, error: &CallError) -> String {
-        error.told(&format!("cannot write VirtualService {}", name.1), &name.0)
+    /// With what to do; a missing right is also told as a condition, until a write of that kind succeeds.
+    fn told(&self, sight: &Sight, error: &CallError, what: &str) -> String {
+        let text = error.told(what, &sight.name.0);
+        if error.is_forbidden() {
+            let service = key(&sight.name);
+            self.shared.denied.put(&service, refusal(NOT_PERMITTED, text.clone()));
+            self.shared.touch(&service);
+        }
+        text
+    }
+
+    fn permitted(&self, service: &str) {
+        if self.shared.denied.remove(service).is_some() {
+            self.shared.touch(service);
+        }
+    }
+
+    fn cannot_write(&self, sight: &Sight, name: &Name, error: &CallError) -> String {
+        self.told(sight, error, &format!("cannot write VirtualService {}", name.1))
     }
 
     async fn read_again(&self, api: &Api<DynamicObject>, name: &Name) -> Result<Arc<Value>, String> {
@@ -316,14 +336,14 @@ impl Hand {
                 Ok(())
             }
             // Seen in time, or changed meanwhile: the next plan looks again.
-            Err(error) => Err(error.told("cannot write the DestinationRule", &sight.name.0)),
+            Err(error) => Err(self.told(&sight, &error, "cannot write the DestinationRule")),
         }
     }
 
     async fn write_record(&self, service: &str, sight: &Sight, record: &ReleaseRecord) -> Result<(), String> {
         let api: Api<Release> = Api::namespaced(self.client.clone(), &sight.name.0);
         let name = Release::name_of(&sight.name.1, record.release);
-        let told = |error: CallError| error.told(&format!("cannot write Release {name}"), &sight.name.0);
+        let told = |error: CallError| self.told(sight, &error, &format!("cannot write Release {name}"));
         let known = self.ensure_release(&api, sight, &facts(sight, record)).await.map_err(told)?;
         if known.status.as_ref().is_some_and(|status| status.outcome.is_some()) {
             return Ok(());
@@ -338,7 +358,28 @@ impl Hand {
         }});
         call(api.patch_status(&name, &params(), &Patch::Merge(status))).await.map_err(told)?;
         tracing::info!(blue_green = service, release = record.release, "{}", crate::view::ended(record));
+        self.permitted(service);
+        self.prune(&api, sight).await;
         Ok(())
+    }
+
+    /// Old records go; a failure is tried again when the next release ends.
+    async fn prune(&self, api: &Api<Release>, sight: &Sight) {
+        let (namespace, blue_green) = &sight.name;
+        let old = match memory::releases(&self.client, namespace, blue_green).await {
+            Ok(releases) => memory::old(&releases),
+            Err(error) => return tracing::warn!("old Releases of {namespace}/{blue_green} stay: {error}"),
+        };
+        for name in old {
+            match call(api.delete(&name, &Default::default())).await {
+                Ok(_) => {}
+                Err(error) if error.is_missing() => {}
+                Err(error) => tracing::warn!(
+                    "{}",
+                    error.told(&format!("cannot delete the old Release {name}"), namespace)
+                ),
+            }
+        }
     }
 
     async fn write_checkpoint(&self, service: &str, sight: &Sight, bytes: &[u8]) -> Result<(), String> {
@@ -350,7 +391,7 @@ impl Hand {
         let api: Api<Release> = Api::namespaced(self.client.clone(), &sight.name.0);
         let name = Release::name_of(&sight.name.1, state.release);
         let status = json!({"status": {"checkpoint": text}});
-        let told = |error: CallError| error.told(&format!("cannot write Release {name}"), &sight.name.0);
+        let told = |error: CallError| self.told(sight, &error, &format!("cannot write Release {name}"));
         match call(api.patch_status(&name, &params(), &Patch::Merge(status.clone()))).await {
             Err(error) if error.is_missing() => {}
             other => return other.map(drop).map_err(told),
@@ -445,16 +486,20 @@ impl Apply for Hand {
 
 impl Beside for Hand {
     /// On an open one our term stands before anything else: a late write of an earlier controller then fails.
-    async fn begin(&self, document: &Document) -> Result<(), String> {
+    async fn begin(&self, document: &Document) -> Result<(), Refusal> {
         let name = super::cluster::name_of(&document.metadata);
         let service = key(&name);
-        self.tenure.may_write()?;
+        self.tenure.may_write().map_err(|why| refusal("CannotWrite", why))?;
+        let cannot = |error: &CallError, what: &str| {
+            let reason = if error.is_forbidden() { NOT_PERMITTED } else { "CannotWrite" };
+            refusal(reason, error.told(what, &name.0))
+        };
         let api = calls::blue_greens(&self.client, Some(&name.0));
         let open = memory::state(&document.status).0.is_some_and(|state| state.phase.is_open());
         if open {
             self.patch_status(&service, &name, serde_json::Map::new())
                 .await
-                .map_err(|error| error.told("cannot write the status", &name.0))?;
+                .map_err(|error| cannot(&error, "cannot write the status"))?;
         }
         let mut metadata = document.metadata.clone();
         for _ in 0..ATTEMPTS {
@@ -468,14 +513,17 @@ impl Beside for Hand {
             match call(api.patch(&name.1, &params(), &Patch::Merge(change))).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(error.told(&format!("cannot write BlueGreen {}", name.1), &name.0)),
+                Err(error) => return Err(cannot(&error, &format!("cannot write BlueGreen {}", name.1))),
             }
             metadata = match call(api.get(&name.1)).await {
                 Ok(object) => object.metadata,
-                Err(error) => return Err(error.told(&format!("cannot read BlueGreen {}", name.1), &name.0)),
+                Err(error) => return Err(cannot(&error, &format!("cannot read BlueGreen {}", name.1))),
             };
         }
-        Err(format!("cannot write BlueGreen {}: others keep changing it", name.1))
+        Err(refusal(
+            "CannotWrite",
+            format!("cannot write BlueGreen {}: others keep changing it; it is tried again", name.1),
+        ))
     }
 
     fn farewell(&self, name: Name, document: Arc<Document>) {

@@ -116,6 +116,18 @@ pub fn blue_greens(client: &Client, namespace: Option<&str>) -> Api<DynamicObjec
     api(client, namespace, &resource)
 }
 
+/// `ReleasePolicy`s, untyped for the same reason.
+pub fn policies(client: &Client) -> Api<DynamicObject> {
+    let resource = ApiResource {
+        group: super::names::GROUP.to_owned(),
+        version: "v1alpha1".to_owned(),
+        api_version: crate::api::API_VERSION.to_owned(),
+        kind: "ReleasePolicy".to_owned(),
+        plural: "releasepolicies".to_owned(),
+    };
+    api(client, None, &resource)
+}
+
 fn istio(client: &Client, namespace: Option<&str>, kind: &str, plural: &str) -> Api<DynamicObject> {
     let resource = ApiResource {
         group: "networking.istio.io".to_owned(),

@@ -1,9 +1,8 @@
 //! The cluster as last seen: what the watches told, cut down to what is needed. Pure; nothing here talks to an API.
 
 use super::names;
-use crate::api::BlueGreen;
+use crate::api::{BlueGreen, ReleasePolicy};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DynamicObject, ObjectMeta, PartialObjectMeta};
 use serde_json::Value;
@@ -18,8 +17,10 @@ pub type Labels = BTreeMap<String, String>;
 /// Everything that was seen.
 #[derive(Debug, Default)]
 pub struct Cluster {
-    /// Whether a namespace opted in.
-    pub namespaces: Store<bool>,
+    /// Labels of namespaces: which opted in, and which policies bind them.
+    pub namespaces: Store<Labels>,
+    /// What platform teams ask.
+    pub policies: Store<Arc<Policy>>,
     /// Our documents.
     pub blue_greens: Store<Arc<Document>>,
     /// Routes.
@@ -76,6 +77,9 @@ pub struct Document {
     /// Its status as it stands there.
     pub status: Value,
 }
+
+/// A `ReleasePolicy`; `Err`: one that we cannot read, and why. Then nobody knows what it asks, or of whom.
+pub type Policy = Result<ReleasePolicy, String>;
 
 /// What matters of a Deployment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -182,6 +186,7 @@ impl Cluster {
     pub fn missing(&self) -> Vec<String> {
         let kinds = [
             ("namespaces", self.namespaces.synced, &self.namespaces.trouble),
+            ("releasepolicies.hueshift.dev", self.policies.synced, &self.policies.trouble),
             ("bluegreens.hueshift.dev", self.blue_greens.synced, &self.blue_greens.trouble),
             (
                 "virtualservices.networking.istio.io",
@@ -219,10 +224,15 @@ pub fn version_of(object: &Value) -> Option<u64> {
     object.pointer("/metadata/resourceVersion")?.as_str()?.parse().ok()
 }
 
-/// Whether a namespace opted in.
-pub fn opted_in(namespace: &PartialObjectMeta<Namespace>) -> bool {
-    let labels = namespace.metadata.labels.as_ref();
-    labels.and_then(|labels| labels.get(names::ENABLED_LABEL)).is_some_and(|value| value == names::YES)
+/// Whether a namespace with these labels opted in.
+pub fn opted_in(namespace: &Labels) -> bool {
+    namespace.get(names::ENABLED_LABEL).is_some_and(|value| value == names::YES)
+}
+
+/// A `ReleasePolicy`; one that cannot be read must not make us blind to the others.
+pub fn policy(object: DynamicObject) -> Arc<Policy> {
+    let read = serde_json::to_value(object).and_then(serde_json::from_value);
+    Arc::new(read.map_err(|error| error.to_string()))
 }
 
 /// A `BlueGreen`; one that cannot be read must not make us blind to the others.
@@ -288,7 +298,7 @@ pub fn slice(object: &EndpointSlice) -> Option<SliceFacts> {
     Some(SliceFacts { service, ready })
 }
 
-/// Labels of a pod.
-pub fn pod(object: PartialObjectMeta<Pod>) -> Labels {
+/// Labels of an object.
+pub fn labels<K: kube::Resource>(object: PartialObjectMeta<K>) -> Labels {
     object.metadata.labels.unwrap_or_default()
 }

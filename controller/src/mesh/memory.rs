@@ -29,6 +29,18 @@ pub async fn releases(client: &Client, namespace: &str, name: &str) -> Result<Ve
     Ok(releases)
 }
 
+/// Ended releases that are kept per service; views show as many.
+pub const KEPT: usize = crate::view::MAX_HISTORY;
+
+/// Names of the objects beyond those that are kept, oldest first. An open release is never one.
+pub fn old(releases: &[Release]) -> Vec<String> {
+    let ended = |release: &&Release| release.status.as_ref().is_some_and(|status| status.outcome.is_some());
+    let mut ended: Vec<&Release> = releases.iter().filter(ended).collect();
+    ended.sort_by_key(|release| release.spec.number);
+    let many = ended.len().saturating_sub(KEPT);
+    ended.into_iter().take(many).filter_map(|release| release.metadata.name.clone()).collect()
+}
+
 /// The state in a status; a problem for people if it does not read back.
 pub fn state(status: &Value) -> (Option<State>, Option<String>) {
     match status.get("state").filter(|state| !state.is_null()) {

@@ -1,38 +1,27 @@
 //! The mesh home's side of [`Observe`]: watches of the cluster, turned into what the engine sees.
 //!
-//! One task owns the picture ([`Cluster`]); each watch only tells it. A watch that fails is tried again within about
-//! a second, and until then the last picture stays: an API server that is away changes nothing that is in force.
+//! One task owns the picture ([`Cluster`]); each watch (`watches`) only tells it. While a watch fails the last picture
+//! stays: an API server that is away changes nothing that is in force.
 
-use super::backoff::Soon;
-use super::calls;
-use super::cluster::{self, Cluster, Document, Name, Told};
+use super::cluster::{Cluster, Document, Name};
 use super::memory;
+use super::plugins;
 use super::shared::{Shared, Subject, Written};
 use super::sight::{self, Refusal, Sight, refusal};
+use super::watches::{self, News};
 use crate::api::{BlueGreen, Order, Release};
 use crate::control::{Command, Request};
 use crate::engine::Input;
 use crate::home::{Drift, Observe, Remembered, Seen};
-use futures_util::StreamExt;
 use hueshift_core::color::PerColor;
 use hueshift_core::contract::ServiceId;
 use hueshift_core::release::State;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::PartialObjectMeta;
-use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
+use kube::Client;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// A watch is opened anew this often, so that a connection that died in silence is noticed, seconds.
-const WATCH_SECONDS: u32 = 60;
 /// Before a read that failed is tried again.
 const READ_AGAIN: Duration = Duration::from_secs(2);
 /// News that come together are looked at together.
@@ -53,24 +42,10 @@ pub struct Window {
     clock: Clock,
 }
 
-/// What the watches and the reads tell.
-enum News {
-    Namespaces(Told<bool>),
-    BlueGreens(Told<Arc<Document>>),
-    VirtualServices(Told<Arc<serde_json::Value>>),
-    DestinationRules(Told<Arc<serde_json::Value>>),
-    Deployments(Told<cluster::DeploymentFacts>),
-    ReplicaSets(Told<cluster::ReplicaSetFacts>),
-    Slices(Told<cluster::SliceFacts>),
-    Pods(Told<cluster::Labels>),
-    Services(Told<()>),
-    Releases(Name, String, Result<Vec<Release>, String>),
-}
-
 /// What happens to `BlueGreen`s beside the engine.
 pub trait Beside: Send + Sync + 'static {
     /// A `BlueGreen` should be watched over from now on: its term and its finalizer are written before anything else.
-    fn begin(&self, document: &Document) -> impl Future<Output = Result<(), String>> + Send;
+    fn begin(&self, document: &Document) -> impl Future<Output = Result<(), Refusal>> + Send;
     /// It is about to be deleted.
     fn farewell(&self, name: Name, document: Arc<Document>);
 }
@@ -94,6 +69,8 @@ struct Eyes<B> {
     ready: BTreeMap<String, (String, Vec<Release>)>,
     leaving: BTreeSet<String>,
     drifts: u64,
+    /// What the plugins tell: the mesh key that plans may name.
+    plugins: watch::Receiver<plugins::Told>,
 }
 
 struct Handed {
@@ -167,10 +144,11 @@ pub fn begin<B: Beside>(
     beside: Arc<B>,
     clock: Clock,
     to_engine: mpsc::Sender<Input>,
+    plugins: watch::Receiver<plugins::Told>,
 ) -> Window {
     let (to_self, news) = mpsc::channel(4_096);
     let (to, newest) = watch::channel(Seen::default());
-    watch_all(&client, &to_self);
+    watches::watch_all(&client, &to_self);
     let eyes = Eyes {
         cluster: Cluster::default(),
         shared: shared.clone(),
@@ -185,100 +163,10 @@ pub fn begin<B: Beside>(
         ready: BTreeMap::new(),
         leaving: BTreeSet::new(),
         drifts: 0,
+        plugins,
     };
     tokio::spawn(eyes.run(news));
     Window { newest, first: true, shared, clock }
-}
-
-fn watch_all(client: &Client, to: &mpsc::Sender<News>) {
-    let all = || client.clone();
-    follow(
-        Api::<PartialObjectMeta<Namespace>>::all(all()),
-        |object| Some(cluster::opted_in(&object)),
-        News::Namespaces,
-        to,
-    );
-    follow(calls::blue_greens(client, None), |object| Some(cluster::document(object)), News::BlueGreens, to);
-    follow(
-        calls::virtual_services(client, None),
-        |object| Some(cluster::whole(object)),
-        News::VirtualServices,
-        to,
-    );
-    follow(
-        calls::destination_rules(client, None),
-        |object| Some(cluster::whole(object)),
-        News::DestinationRules,
-        to,
-    );
-    follow(Api::<Deployment>::all(all()), |object| Some(cluster::deployment(&object)), News::Deployments, to);
-    follow(
-        Api::<PartialObjectMeta<ReplicaSet>>::all(all()),
-        |object| cluster::replica_set(&object),
-        News::ReplicaSets,
-        to,
-    );
-    follow(Api::<EndpointSlice>::all(all()), |object| cluster::slice(&object), News::Slices, to);
-    follow(Api::<PartialObjectMeta<Pod>>::all(all()), |object| Some(cluster::pod(object)), News::Pods, to);
-    follow(
-        Api::<PartialObjectMeta<Service>>::all(all()),
-        // That it exists is all that matters.
-        |_| Some(()),
-        News::Services,
-        to,
-    );
-}
-
-/// Watches one kind for ever; `keep` cuts an object down to what is needed.
-fn follow<K, T>(api: Api<K>, keep: fn(K) -> Option<T>, tell: fn(Told<T>) -> News, to: &mpsc::Sender<News>)
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    let to = to.clone();
-    tokio::spawn(async move {
-        // The default list is a quorum read: never older than what was written before it.
-        let config = watcher::Config::default().timeout(WATCH_SECONDS);
-        let mut stream = std::pin::pin!(watcher::watcher(api, config));
-        let mut pauses = Soon::default();
-        while let Some(event) = stream.next().await {
-            let told = match event {
-                Ok(event) => {
-                    pauses.reset();
-                    told(event, keep)
-                }
-                Err(error) => Some(Told::Trouble(calls::words(&error))),
-            };
-            let failed = matches!(told, Some(Told::Trouble(_)));
-            if let Some(told) = told
-                && to.send(tell(told)).await.is_err()
-            {
-                return;
-            }
-            if failed {
-                tokio::time::sleep(pauses.next().unwrap_or_default()).await;
-            }
-        }
-    });
-}
-
-fn told<K: Resource, T>(event: Event<K>, keep: fn(K) -> Option<T>) -> Option<Told<T>> {
-    Some(match event {
-        Event::Init => Told::Begin,
-        Event::InitDone => Told::End,
-        Event::Delete(object) => Told::Gone(cluster::name_of(object.meta())),
-        Event::InitApply(object) => {
-            let name = cluster::name_of(object.meta());
-            Told::Fill(name, keep(object)?)
-        }
-        Event::Apply(object) => {
-            let name = cluster::name_of(object.meta());
-            match keep(object) {
-                Some(kept) => Told::Put(name, kept),
-                None => Told::Gone(name),
-            }
-        }
-    })
 }
 
 // === impl Eyes ===
@@ -287,9 +175,11 @@ impl<B: Beside> Eyes<B> {
     async fn run(mut self, mut news: mpsc::Receiver<News>) {
         let shared = self.shared.clone();
         let mut again = BTreeSet::new();
+        let mut blind = true;
         loop {
             let mut dirty = std::mem::take(&mut again);
-            let wait = if dirty.is_empty() { Duration::from_secs(3_600) } else { GATHER * 2 };
+            // Who is blind waits for news.
+            let wait = if blind || dirty.is_empty() { Duration::from_secs(3_600) } else { GATHER * 2 };
             tokio::select! {
                 told = news.recv() => match told {
                     Some(told) => {
@@ -300,12 +190,14 @@ impl<B: Beside> Eyes<B> {
                     None => return,
                 },
                 () = shared.was_taken.notified() => self.pass_on_orders().await,
+                Ok(()) = self.plugins.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
             while let Ok(told) = news.try_recv() {
                 self.take(told, &mut dirty);
             }
             let missing = self.cluster.missing();
+            blind = !missing.is_empty();
             if missing.is_empty() {
                 again = self.look_at(&dirty);
             } else {
@@ -324,13 +216,25 @@ impl<B: Beside> Eyes<B> {
                 let names = cluster.namespaces.take(told);
                 names.into_iter().map(|(_, name)| (name, String::new())).collect()
             }
+            News::Policies(told) => {
+                if !cluster.policies.take(told).is_empty() {
+                    dirty.extend(cluster.blue_greens.all().map(|(name, _)| name.clone()));
+                }
+                Vec::new()
+            }
             News::BlueGreens(told) => {
                 let names = cluster.blue_greens.take(told);
                 dirty.extend(names.iter().cloned());
                 names
             }
-            News::VirtualServices(told) => cluster.virtual_services.take(told),
-            News::DestinationRules(told) => cluster.destination_rules.take(told),
+            News::VirtualServices(told) => {
+                self.shared.virtual_services.listed(&told);
+                cluster.virtual_services.take(told)
+            }
+            News::DestinationRules(told) => {
+                self.shared.destination_rules.listed(&told);
+                cluster.destination_rules.take(told)
+            }
             News::Deployments(told) => cluster.deployments.take(told),
             News::ReplicaSets(told) => cluster.replica_sets.take(told),
             News::Slices(told) => cluster.slices.take(told),
@@ -436,11 +340,15 @@ impl<B: Beside> Eyes<B> {
 
     /// Says whether it must be looked at again soon.
     fn take_sight(&mut self, key: &str, sight: Arc<Sight>, document: &Arc<Document>) -> bool {
+        let open = self.is_open(key);
         if let Some(handed) = self.handed.get_mut(key) {
             // A write is under way: whether the routes are as written is known when it ended.
             let router = self.shared.routers.of(key);
             let Ok(_idle) = router.try_lock() else { return true };
             let mark = sight.mark();
+            let forbidden = sight.forbidden.clone();
+            let sight =
+                if forbidden.is_some() { keep_what_was_allowed(&sight, &handed.sight, open) } else { sight };
             let refused = match self.shared.written.get(key) {
                 Some(written) if mark != handed.mark => match look_for_drift(&sight, &written) {
                     Ok(found) => {
@@ -454,10 +362,14 @@ impl<B: Beside> Eyes<B> {
             };
             handed.mark = mark;
             handed.sight = sight;
-            match refused {
+            match refused.or(forbidden) {
                 Some(refusal) => self.refuse(key, refusal),
                 None => self.settle(key),
             }
+            return false;
+        }
+        if let Some(forbidden) = sight.forbidden.clone().filter(|_| !is_open_in(&document.status)) {
+            self.refuse(key, forbidden);
             return false;
         }
         let uid = document.metadata.uid.clone().unwrap_or_default();
@@ -481,10 +393,10 @@ impl<B: Beside> Eyes<B> {
         let (client, beside, to) = (self.client.clone(), self.beside.clone(), self.to_self.clone());
         tokio::spawn(async move {
             let read = match beside.begin(&document).await {
-                Ok(()) => {
-                    memory::releases(&client, &name.0, &name.1).await.map_err(|error| error.to_string())
-                }
-                Err(text) => Err(text),
+                Ok(()) => memory::releases(&client, &name.0, &name.1)
+                    .await
+                    .map_err(|error| refusal("CannotRead", format!("cannot list its Releases: {error}"))),
+                Err(refusal) => Err(refusal),
             };
             if read.is_err() {
                 tokio::time::sleep(READ_AGAIN).await;
@@ -493,7 +405,7 @@ impl<B: Beside> Eyes<B> {
         });
     }
 
-    fn take_releases(&mut self, name: &Name, uid: &str, read: Result<Vec<Release>, String>) {
+    fn take_releases(&mut self, name: &Name, uid: &str, read: Result<Vec<Release>, Refusal>) {
         let key = key(name);
         if self.reading.get(&key).map(String::as_str) != Some(uid) {
             return;
@@ -503,7 +415,7 @@ impl<B: Beside> Eyes<B> {
             Ok(releases) => {
                 self.ready.insert(key, (uid.to_owned(), releases));
             }
-            Err(text) => self.refuse(&key, refusal("CannotRead", text)),
+            Err(refusal) => self.refuse(&key, refusal),
         }
     }
 
@@ -577,6 +489,7 @@ impl<B: Beside> Eyes<B> {
             endpoints: endpoints.collect(),
             drifts: drifts.collect(),
             proxies: Vec::new(),
+            key: self.plugins.borrow_and_update().key,
             listed: missing.is_empty(),
             problems: missing,
         };
@@ -622,10 +535,32 @@ impl<B: Beside> Eyes<B> {
     }
 }
 
+/// Under a policy that does not allow what the document says now: the settings that were allowed last. A release that
+/// is open goes on with them, or back; none is begun, since at rest the newest revision is not seen.
+fn keep_what_was_allowed(now: &Sight, before: &Sight, open: bool) -> Arc<Sight> {
+    if !open {
+        return Arc::new(Sight {
+            document: before.document.clone(),
+            endpoints: before.endpoints,
+            ..now.clone()
+        });
+    }
+    let mut document = (*now.document).clone();
+    let colors = document.spec.colors;
+    document.spec = before.document.spec.clone();
+    document.spec.colors = colors;
+    Arc::new(Sight { document: Arc::new(document), ..now.clone() })
+}
+
+fn is_open_in(status: &serde_json::Value) -> bool {
+    memory::state(status).0.is_some_and(|state| state.phase.is_open())
+}
+
 /// What others did to routes and subsets since our last write. Its version is still to be given.
 fn look_for_drift(sight: &Sight, written: &Written) -> Result<Option<Drift>, Refusal> {
     let found = sight.check(&written.route)?;
-    let changed = sight.route_version() > written.version && !found.exact;
+    // Another version, not only a newer one: a cluster that was set back has an older one.
+    let changed = sight.route_version() != written.version && !found.exact;
     let subsets = sight.rule_outcome() != crate::routes::Outcome::Unchanged;
     if !changed && !subsets {
         return Ok(None);

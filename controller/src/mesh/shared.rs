@@ -1,6 +1,6 @@
 //! What the watching side and the writing side both know: a few small tables behind one lock each.
 
-use super::cluster::{Name, version_of};
+use super::cluster::{Name, Told, version_of};
 use super::sight::{Refusal, Sight};
 use crate::control::{Accepted, Refused};
 use crate::home::Remembered;
@@ -35,6 +35,8 @@ pub struct Shared {
     pub statuses: Table<Status>,
     /// Why a `BlueGreen` is not managed, or not as it should be.
     pub refusals: Table<Refusal>,
+    /// Writes that were refused for want of rights.
+    pub denied: Table<Refusal>,
     /// The newest view of each service.
     pub views: Table<ServiceView>,
     /// Objects that we wrote, so that nothing is decided from an older view: VirtualServices.
@@ -90,7 +92,14 @@ pub struct Written {
 
 /// The newest form of objects that we wrote ourselves.
 #[derive(Debug, Default)]
-pub struct Own(Mutex<BTreeMap<Name, Arc<Value>>>);
+pub struct Own(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    objects: BTreeMap<Name, Arc<Value>>,
+    /// Those that were there when the list that comes in now began.
+    before: BTreeMap<Name, Arc<Value>>,
+}
 
 // === impl Table ===
 
@@ -141,7 +150,7 @@ impl<T: Clone> Table<T> {
 impl Own {
     /// Keeps an object that a write returned, if it is newer.
     pub fn keep(&self, name: &Name, object: Arc<Value>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = &mut self.lock().objects;
         let newer = kept.get(name).is_none_or(|old| version_of(old) <= version_of(&object));
         if newer {
             kept.insert(name.clone(), object);
@@ -150,7 +159,7 @@ impl Own {
 
     /// The newer one of what a watch told and what we wrote.
     pub fn newest(&self, name: &Name, seen: &Arc<Value>) -> Arc<Value> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = &mut self.lock().objects;
         match kept.get(name) {
             Some(ours) if version_of(ours) > version_of(seen) => ours.clone(),
             Some(_) => {
@@ -161,9 +170,23 @@ impl Own {
         }
     }
 
-    /// Forgets what we wrote: a new list is the truth, even one of a cluster that was set back.
-    pub fn forget(&self, name: &Name) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    /// A list that began after our write and does not have it is the truth: the cluster was set back, or somebody
+    /// deleted the object. What we wrote while the list came in stays.
+    pub fn listed<T>(&self, told: &Told<T>) {
+        let mut kept = self.lock();
+        match told {
+            Told::Begin => kept.before = kept.objects.clone(),
+            Told::End => {
+                let before = std::mem::take(&mut kept.before);
+                kept.objects
+                    .retain(|name, object| before.get(name).is_none_or(|old| !Arc::ptr_eq(old, object)));
+            }
+            _ => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -178,6 +201,13 @@ impl Shared {
         if statuses.get(key).is_none_or(|known| known.version <= version) {
             statuses.insert(key.to_owned(), Status { version, value: Arc::new(value.clone()) });
         }
+    }
+
+    /// Keeps a status that was read directly after a write failed: it is the truth even if it is older, as in a
+    /// cluster that was set back.
+    pub fn set_status(&self, key: &str, object: &ObjectMeta, value: &Value) {
+        self.statuses.remove(key);
+        self.keep_status(key, object, value);
     }
 
     /// Its status may say something else now.
@@ -202,6 +232,7 @@ impl Shared {
         self.states.remove(key);
         self.statuses.remove(key);
         self.refusals.remove(key);
+        self.denied.remove(key);
         self.views.remove(key);
         self.subjects.remove(key);
     }

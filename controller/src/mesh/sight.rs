@@ -1,9 +1,10 @@
 //! From the objects of a cluster to what the engine should know of one service. Pure: the whole translation, and
 //! every reason for which a `BlueGreen` is not managed, is here.
 
-use super::cluster::{Cluster, DeploymentFacts, Document, Labels, Name, version_of};
-use crate::api::BlueGreen;
+use super::cluster::{self, Cluster, DeploymentFacts, Document, Labels, Name, version_of};
+use crate::api::{BlueGreen, Spec};
 use crate::home::Endpoints;
+use crate::policy;
 use crate::routes::{self, Managed, Outcome, Subsets};
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::ServiceId;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 const HASH_LABEL: &str = "pod-template-hash";
 /// Reason of a `BlueGreen` in a namespace that did not opt in.
 pub const NOT_ENABLED: &str = "NamespaceNotEnabled";
+/// Reason where the controller has no right to write.
+pub const NOT_PERMITTED: &str = "NotPermitted";
 /// The domain of the cluster's services.
 const DOMAIN: &str = "cluster.local";
 
@@ -38,6 +41,8 @@ pub struct Sight {
     pub virtual_service: Arc<Value>,
     /// The DestinationRules of the namespace that may matter.
     pub rules: Vec<Arc<Value>>,
+    /// What a `ReleasePolicy` does not allow; nothing is released while there is something.
+    pub forbidden: Option<Refusal>,
 }
 
 /// Why a `BlueGreen` is not managed: its traffic stays as it is.
@@ -111,6 +116,13 @@ pub fn look(
         ));
     };
     let mut document = wanted.clone();
+    let forbidden = match settled(cluster, namespace, wanted) {
+        Ok(spec) => {
+            document.spec = spec;
+            None
+        }
+        Err(refusal) => Some(refusal),
+    };
     for color in Color::BOTH {
         document.spec.colors.get_mut(color).revision.clone_from(revisions.get(color));
     }
@@ -146,6 +158,7 @@ pub fn look(
         },
         virtual_service: virtual_service.clone(),
         rules,
+        forbidden,
     })
 }
 
@@ -246,7 +259,31 @@ impl Sight {
 }
 
 fn namespace_opted_in(cluster: &Cluster, namespace: &str) -> bool {
-    cluster.namespaces.get("", namespace).copied().unwrap_or(false)
+    cluster.namespaces.get("", namespace).is_some_and(cluster::opted_in)
+}
+
+/// The settings that hold under the policies, or what they do not allow.
+fn settled(cluster: &Cluster, namespace: &str, wanted: &BlueGreen) -> Result<Spec, Refusal> {
+    let mut policies = Vec::new();
+    for ((_, name), policy) in cluster.policies.all() {
+        match &**policy {
+            Ok(policy) => policies.push(policy.clone()),
+            Err(why) => {
+                return Err(refusal(
+                    "UnreadablePolicy",
+                    format!(
+                        "ReleasePolicy {name} cannot be read ({why}), so nobody knows what it asks: correct or delete \
+                         it, or run the controller that it was written for"
+                    ),
+                ));
+            }
+        }
+    }
+    let labels = cluster.namespaces.get("", namespace).cloned().unwrap_or_default();
+    policy::apply(&policies, &labels, &wanted.spec).map_err(|violations| {
+        let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        refusal("PolicyViolation", told.join(". "))
+    })
 }
 
 /// Of two that want the same the older one has it.

@@ -11,6 +11,7 @@
 //! | `Ready` | settled: managed, its routes say so, and no release runs | False with the phase, or with what keeps it from being managed |
 //! | `Reconciling` | a release runs, or routes are to be written (kstatus: in progress) | absent |
 //! | `Stalled` | it is not managed until a person acts (kstatus: failed) | absent |
+//! | `FilterAttached` | absent | False: proxies run no filter, or two (the second is inert) |
 //! | `Progressing` | a release is open; the reason is its phase | False with how the last one ended |
 //! | `TrafficShifted` | the candidate gets traffic | False |
 //! | `RolledBack` | the newest release is or was taken back; the reason is its cause | False |
@@ -37,8 +38,8 @@ pub struct Facts<'a> {
     pub view: Option<&'a ServiceView>,
     /// Why it is not managed: its traffic stays as it is until a person acts.
     pub refusal: Option<&'a StatusProblem>,
-    /// What else a person should look at.
-    pub problems: &'a [StatusProblem],
+    /// What is wrong with the plugins that bring the filter to the proxies.
+    pub plugins: &'a [StatusProblem],
     /// Unix ms.
     pub now_ms: u64,
 }
@@ -117,7 +118,7 @@ fn problems(facts: &Facts) -> Vec<StatusProblem> {
     let untyped =
         of_view.iter().map(|text| StatusProblem { reason: "Attention".to_owned(), text: text.clone() });
     let mut all: Vec<StatusProblem> = Vec::new();
-    for problem in facts.refusal.into_iter().chain(facts.problems).cloned().chain(untyped) {
+    for problem in facts.refusal.into_iter().chain(facts.plugins).cloned().chain(untyped) {
         let problem = StatusProblem { reason: cut(&problem.reason, 64), text: cut(&problem.text, 8_192) };
         if !all.contains(&problem) && all.len() < MOST {
             all.push(problem);

@@ -97,7 +97,7 @@ impl Teller {
         let Some(about) = self.shared.subjects.get(key) else { return };
         // Nothing is locked: these fields are written by nobody else, and a rollback must not wait for them.
         let view = self.shared.views.get(key);
-        let refusal = self.shared.refusals.get(key).map(problem);
+        let refusal = self.shared.refusals.get(key).or_else(|| self.shared.denied.get(key)).map(problem);
         let known = self.shared.statuses.get(key).unwrap_or_default();
         let previous: BlueGreenStatus = serde_json::from_value((*known.value).clone()).unwrap_or_default();
         let view = view.filter(|_| self.shared.taken.has(key));
@@ -105,12 +105,12 @@ impl Teller {
             // It is being read; there is nothing to say yet.
             return;
         }
-        let problems = of_plugins(plugins, namespace);
+        let plugins = of_plugins(plugins, namespace);
         let facts = Facts {
             generation: about.generation,
             view: view.as_ref(),
             refusal: refusal.as_ref(),
-            problems: &problems,
+            plugins: &plugins,
             now_ms: crate::standalone::lookout::wall_ms(),
         };
         let told = status::told(&facts, &previous);

@@ -1,17 +1,19 @@
 //! From objects of a cluster to what the engine sees, without a cluster.
 
-use super::cluster::{self, Cluster, Document, Name, Told};
+use super::cluster::{self, Cluster, Document, Labels, Name, Told};
 use super::memory;
+use super::shared::Own;
 use super::sight::{self, Refusal, Sight};
-use crate::api::{BlueGreen, Release, ReleaseFacts, ReleaseStatus};
+use crate::api::{BlueGreen, PolicySpec, Release, ReleaseFacts, ReleasePolicy, ReleaseStatus};
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::ServiceId;
 use hueshift_core::release::{Phase, Route, State};
 use hueshift_core::route_plan::{Pins, RoutePlan};
 use hueshift_core::share::Bps;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, PartialObjectMeta};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -19,6 +21,10 @@ const UID: &str = "61a1dce0-b2c6-4603-849f-221eb0f9723c";
 
 fn name(name: &str) -> Name {
     ("shop".to_owned(), name.to_owned())
+}
+
+fn enabled() -> Labels {
+    Labels::from([(super::names::ENABLED_LABEL.to_owned(), super::names::YES.to_owned())])
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -51,7 +57,7 @@ impl Shop {
     fn new() -> Shop {
         let mut shop = Shop(Cluster::default());
         let cluster = &mut shop.0;
-        cluster.namespaces.take(Told::Put((String::new(), "shop".to_owned()), true));
+        cluster.namespaces.take(Told::Put((String::new(), "shop".to_owned()), enabled()));
         cluster.services.take(Told::Put(name("pricing"), ()));
         shop.routes(json!([{"name": "primary", "route": [{"destination": {"host": "pricing"}}]}]));
         for color in ["blue", "green"] {
@@ -102,11 +108,11 @@ impl Shop {
     }
 
     fn pod(&mut self, pod: &str, color: &str, hash: &str) {
-        let object = read(json!({"metadata": {
+        let object: PartialObjectMeta<Pod> = read(json!({"metadata": {
             "name": pod, "namespace": "shop",
             "labels": {"app": "pricing", "color": color, "pod-template-hash": hash},
         }}));
-        self.0.pods.take(Told::Put(name(pod), cluster::pod(object)));
+        self.0.pods.take(Told::Put(name(pod), cluster::labels(object)));
     }
 
     fn ready(&mut self, pods: &[&str]) {
@@ -220,7 +226,7 @@ fn what_stands_in_the_way_has_a_reason_and_a_remedy() {
         assert!(refusal.text.contains(':') || refusal.text.contains(';'), "no remedy: {}", refusal.text);
     };
     let mut shop = Shop::new();
-    shop.0.namespaces.take(Told::Put((String::new(), "shop".to_owned()), false));
+    shop.0.namespaces.take(Told::Put((String::new(), "shop".to_owned()), Labels::new()));
     told(shop, sight::NOT_ENABLED);
     let mut shop = Shop::new();
     shop.0.services.take(Told::Gone(name("pricing")));
@@ -334,22 +340,22 @@ fn a_plan_without_its_state_is_remembered_as_it_stands() {
     assert_eq!(route, Route { stable: Color::Green, plan: Some(plan) });
 }
 
+fn release(number: u32) -> Release {
+    let facts = ReleaseFacts {
+        blue_green: "pricing".to_owned(),
+        number,
+        candidate: Color::Green,
+        revision: "green-1".to_owned(),
+        stable_revision: "blue-1".to_owned(),
+    };
+    let mut release = Release::new(&Release::name_of("pricing", number), facts);
+    release.status = Some(ReleaseStatus { checkpoint: Some(number.to_string()), ..ReleaseStatus::default() });
+    release
+}
+
 #[test]
 fn the_checkpoint_is_that_of_the_open_release() {
     let sight = Shop::new().look().unwrap();
-    let release = |number| {
-        let facts = ReleaseFacts {
-            blue_green: "pricing".to_owned(),
-            number,
-            candidate: Color::Green,
-            revision: "green-1".to_owned(),
-            stable_revision: "blue-1".to_owned(),
-        };
-        let mut release = Release::new(&Release::name_of("pricing", number), facts);
-        release.status =
-            Some(ReleaseStatus { checkpoint: Some(number.to_string()), ..ReleaseStatus::default() });
-        release
-    };
     let releases = [release(2), release(3)];
     let of = |phase| {
         let document = with_status(json!({"state": state(phase)}));
@@ -365,4 +371,68 @@ fn a_route_that_cannot_be_expressed_is_refused() {
     shop.routes(json!([{"name": "primary", "route": [{"destination": {"host": "elsewhere"}}]}]));
     let sight = shop.look().unwrap();
     assert!(memory::remembered(&sight, &shop.document(), &[]).is_err());
+}
+
+#[test]
+fn the_oldest_ended_releases_go_and_never_an_open_one() {
+    let ended = |number| {
+        let mut release = release(number);
+        release.status.as_mut().unwrap().outcome = Some("promoted".to_owned());
+        release
+    };
+    let most = u32::try_from(memory::KEPT).unwrap();
+    let mut releases: Vec<Release> = (1..=most + 2).rev().map(ended).collect();
+    assert_eq!(memory::old(&releases), ["pricing-1", "pricing-2"], "of any order");
+    releases.retain(|release| release.spec.number > 2);
+    releases.push(release(1));
+    assert_eq!(memory::old(&releases), [""; 0], "it is still open");
+}
+
+fn policy(asks: Value) -> Arc<cluster::Policy> {
+    let spec: PolicySpec = read(asks);
+    Arc::new(Ok(ReleasePolicy::new("careful", spec)))
+}
+
+#[test]
+fn what_a_policy_asks_holds_in_the_namespaces_that_it_binds() {
+    let mut shop = Shop::new();
+    let everywhere = (String::new(), "careful".to_owned());
+    let elsewhere = json!({"minSoak": "1h", "namespaceSelector": {"matchLabels": {"tier": "prod"}}});
+    shop.0.policies.take(Told::Put(everywhere.clone(), policy(elsewhere)));
+    let soak = |shop: &Shop| shop.look().unwrap().document.spec.release.soak.time.as_secs();
+    assert_eq!(soak(&shop), 300);
+    let mut labels = enabled();
+    labels.insert("tier".to_owned(), "prod".to_owned());
+    shop.0.namespaces.take(Told::Put((String::new(), "shop".to_owned()), labels));
+    assert_eq!(soak(&shop), 3_600);
+
+    let mut spec = pricing();
+    spec["release"] = json!({"soak": {"time": "1m"}});
+    shop.0.blue_greens.take(Told::Put(name("pricing"), blue_green("pricing", "2026-01-01T00:00:00Z", spec)));
+    let forbidden = shop.look().unwrap().forbidden.unwrap();
+    assert_eq!(forbidden.reason, "PolicyViolation");
+    assert!(forbidden.text.contains("(ReleasePolicy careful); write 1h or more"), "{}", forbidden.text);
+
+    // What nobody can read may ask anything, of anybody.
+    shop.0.policies.take(Told::Put(everywhere.clone(), Arc::new(Err("minSoak: not a duration".to_owned()))));
+    assert_eq!(shop.look().unwrap().forbidden.unwrap().reason, "UnreadablePolicy");
+    shop.0.policies.take(Told::Gone(everywhere));
+    assert_eq!(shop.look().unwrap().forbidden, None);
+}
+
+#[test]
+fn what_we_wrote_is_newer_than_a_late_watch_but_not_than_a_list_of_a_cluster_that_was_set_back() {
+    let object = |version: &str| Arc::new(json!({"metadata": {"resourceVersion": version}}));
+    let (own, at) = (Own::default(), name("pricing"));
+    own.keep(&at, object("90"));
+    assert_eq!(own.newest(&at, &object("7")), object("90"));
+    // A list that began before the write may lack it.
+    own.listed::<()>(&Told::Begin);
+    own.keep(&at, object("91"));
+    own.listed::<()>(&Told::End);
+    assert_eq!(own.newest(&at, &object("7")), object("91"));
+    // One that began after it has the truth.
+    own.listed::<()>(&Told::Begin);
+    own.listed::<()>(&Told::End);
+    assert_eq!(own.newest(&at, &object("7")), object("7"));
 }

@@ -274,6 +274,8 @@ impl Lookout {
             endpoints: endpoints.collect(),
             // The routes' files are ours alone.
             drifts: BTreeMap::new(),
+            // The only one that the filter is told.
+            key: Some(1),
             listed: true,
             proxies: vec![OwnProxy { name: xds::NODE_ID.to_owned(), pid, restarts: self.restarts }],
             problems: self.document_problem.iter().chain(&self.problems).cloned().collect(),

@@ -105,6 +105,9 @@ pub fn ended(record: &ReleaseRecord) -> String {
         (_, Some(Cause::Inconclusive)) => "its deadline passed without enough evidence".to_owned(),
         (_, Some(Cause::Stopped)) => "the controller was stopped while it was open".to_owned(),
         (_, Some(Cause::Interrupted)) => "the controller lost what it knew of it".to_owned(),
+        (_, Some(Cause::Unwritten)) => {
+            "the controller took it back and died before it could write why".to_owned()
+        }
         (_, Some(Cause::Superseded) | None) => "the standby's revision changed while it was open".to_owned(),
     };
     let verb = if record.end == End::Superseded { "superseded" } else { "rolled back" };

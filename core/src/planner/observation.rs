@@ -62,6 +62,8 @@ pub struct Wish {
     pub inconclusive: Inconclusive,
     /// Session keys.
     pub keys: Vec<SavedKey>,
+    /// Version of the mesh key that plans may name: one that every filter has. `None`: not known now.
+    pub key_version: Option<u8>,
     /// How long sessions are marked before traffic moves; only where they are kept, ms.
     pub marking_ms: Option<u64>,
 }

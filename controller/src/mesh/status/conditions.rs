@@ -6,8 +6,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 /// Types that are ours; others are left as they are.
-const OURS: [&str; 7] =
-    ["Ready", "Reconciling", "Stalled", "Progressing", "TrafficShifted", "RolledBack", "Succeeded"];
+const OURS: [&str; 8] = [
+    "Ready",
+    "Reconciling",
+    "Stalled",
+    "FilterAttached",
+    "Progressing",
+    "TrafficShifted",
+    "RolledBack",
+    "Succeeded",
+];
 
 /// What a condition says.
 struct Claim {
@@ -39,6 +47,7 @@ pub(super) fn all(facts: &Facts, previous: &[Condition]) -> Vec<Condition> {
 fn claims(facts: &Facts) -> Vec<Claim> {
     let mut claims = vec![ready(facts)];
     claims.extend(busy(facts));
+    claims.extend(filter_attached(facts));
     if let Some(view) = facts.view {
         claims.extend([progressing(view), traffic_shifted(view), rolled_back(view), succeeded(view)]);
     }
@@ -82,6 +91,13 @@ fn busy(facts: &Facts) -> Option<Claim> {
 /// Until then requests may reach the standby as well.
 fn unrouted(view: &ServiceView) -> String {
     format!("the routes do not name {} yet", view.live)
+}
+
+/// Told only while it is False; several things that are wrong are told together.
+fn filter_attached(facts: &Facts) -> Option<Claim> {
+    let first = facts.plugins.first()?;
+    let texts: Vec<&str> = facts.plugins.iter().map(|problem| problem.text.as_str()).collect();
+    Some(claim("FilterAttached", "False", &first.reason, texts.join(". ")))
 }
 
 fn progressing(view: &ServiceView) -> Claim {
@@ -179,6 +195,7 @@ fn cause(last: &ReleaseRecord) -> &'static str {
         Some(Cause::Superseded) => "Superseded",
         Some(Cause::Stopped) => "Stopped",
         Some(Cause::Interrupted) => "Interrupted",
+        Some(Cause::Unwritten) => "Unwritten",
         None => end(last.end),
     }
 }

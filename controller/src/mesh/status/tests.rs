@@ -34,7 +34,7 @@ fn fresh() -> ServiceView {
 }
 
 fn facts(view: Option<&ServiceView>) -> Facts<'_> {
-    Facts { generation: Some(3), view, refusal: None, problems: &[], now_ms: T0 }
+    Facts { generation: Some(3), view, refusal: None, plugins: &[], now_ms: T0 }
 }
 
 fn condition<'a>(status: &'a BlueGreenStatus, kind: &str) -> Option<&'a Condition> {
@@ -287,10 +287,26 @@ fn what_others_keep_in_the_status_is_left_alone() {
 }
 
 #[test]
+fn plugins_that_are_not_as_they_should_be_are_a_condition_of_their_own_while_they_are() {
+    let double = StatusProblem { reason: "DoubleAttachment".to_owned(), text: "two; remove one".to_owned() };
+    let problems = [double];
+    let view = fresh();
+    let wrong = Facts { plugins: &problems, ..facts(Some(&view)) };
+    let first = told(&wrong, &BlueGreenStatus::default()).status;
+    let of = condition(&first, "FilterAttached").unwrap();
+    assert_eq!(
+        (of.status.as_str(), of.reason.as_str(), of.message.as_str()),
+        ("False", "DoubleAttachment", "two; remove one")
+    );
+    assert_eq!(condition(&first, "Ready").unwrap().status, "True", "traffic is split all the same");
+    assert_eq!(condition(&told(&facts(Some(&view)), &first).status, "FilterAttached"), None);
+}
+
+#[test]
 fn long_texts_fit_the_schema() {
     let long = StatusProblem { reason: "R".repeat(100), text: "ü".repeat(20_000) };
     let problems = vec![long.clone(); 3];
-    let refused = Facts { refusal: Some(&long), problems: &problems, ..facts(None) };
+    let refused = Facts { refusal: Some(&long), plugins: &problems, ..facts(None) };
     let told = told(&refused, &BlueGreenStatus::default());
     assert_eq!(told.status.problems.len(), 1);
     assert_eq!(told.status.problems[0].text.chars().count(), 8_192);
