@@ -287,7 +287,7 @@ async fn verbs_reach_the_controller_through_the_api_server_or_tell_what_the_obje
         "create",
         "rolebinding",
         "view",
-        "--clusterrole=view",
+        "--clusterrole=hueshift-view",
         "--group=tenants",
     ]);
     wait_for("the tenant may read", SOON, async || {
