@@ -275,6 +275,8 @@ async fn verbs_reach_the_controller_through_the_api_server_or_tell_what_the_obje
     .await;
     assert_eq!(live.services[0].name, "shop/pricing");
 
+    // Orders are answered between two writes, and the first routes wait for istiod's longest debounce.
+    cluster.kubectl(&["-n", "shop", "wait", "--for=condition=Ready", "bluegreen/pricing", "--timeout=60s"]);
     // An order that makes no sense now is declined by the controller, in its words.
     let output = hueshift(&cluster, ADMIN, &["promote", "pricing", "-n", "shop"]);
     assert_eq!(output.status.code(), Some(1));
