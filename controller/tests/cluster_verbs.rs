@@ -252,7 +252,7 @@ async fn an_order_that_nobody_answers_stands_if_it_stops_a_release_and_else_is_t
     let objects = canned.shared.objects.lock().unwrap();
     assert!(objects[&format!("{BLUEGREENS}/price")]["metadata"]["annotations"][ORDER_ANNOTATION].is_string());
     let (promote, annotations) = promote;
-    assert!(err(&promote).contains("within 10 s, so the order was taken back"), "{}", err(&promote));
+    assert!(err(&promote).contains("within 20 s, so the order was taken back"), "{}", err(&promote));
     assert_eq!(annotations, json!({}));
 }
 

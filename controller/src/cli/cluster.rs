@@ -24,8 +24,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Name under which `kubectl hueshift` finds us.
 const PLUGIN: &str = "kubectl-hueshift";
-/// How long an order may stay unanswered.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long an order may stay unanswered: the first routes of a service keep its other writes waiting for as long as
+/// istiod may hold a push back (11 s as installed).
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// Time between two looks for its answer.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 

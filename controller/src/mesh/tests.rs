@@ -1,5 +1,6 @@
 //! From objects of a cluster to what the engine sees, without a cluster.
 
+use super::calls;
 use super::cluster::{self, Cluster, Document, Labels, Name, Told};
 use super::memory;
 use super::shared::Own;
@@ -16,6 +17,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DynamicObject, PartialObjectMeta};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const UID: &str = "61a1dce0-b2c6-4603-849f-221eb0f9723c";
 
@@ -435,4 +437,38 @@ fn what_we_wrote_is_newer_than_a_late_watch_but_not_than_a_list_of_a_cluster_tha
     own.listed::<()>(&Told::Begin);
     own.listed::<()>(&Told::End);
     assert_eq!(own.newest(&at, &object("7")), object("7"));
+}
+
+/// What is repeated, and when, is ours to say: the client's own pauses double with every 503 of an outage.
+#[tokio::test]
+async fn a_call_that_the_api_server_cannot_take_now_is_made_once() {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: super::ControllerArgs,
+    }
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    let refuse = move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        async { (axum::http::StatusCode::SERVICE_UNAVAILABLE, "not now") }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(refuse)).await });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubeconfig");
+    let config = json!({
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": server}}],
+        "users": [{"name": "test", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    });
+    std::fs::write(&file, config.to_string()).unwrap();
+    let words = ["controller", "--kubeconfig", file.to_str().unwrap()];
+    let Line { args } = clap::Parser::try_parse_from(words).unwrap();
+    let client = super::client(&args).await.unwrap();
+    let answer = calls::call(calls::virtual_services(&client, Some("shop")).get("pricing")).await;
+    assert!(answer.is_err());
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
