@@ -34,6 +34,10 @@ pub const REPORT_MS: u32 = 250;
 pub const REPORT_IDLE_MS: u32 = 10_000;
 /// Lottery slots: a session key falls into one of these, a share of one basis point each.
 pub const SLOTS: u16 = 10_000;
+/// How long the filter remembers which slots it has told of, ms: then it tells of them again, with their next error and
+/// the first latency after that. The judge's shortest window is twice as long, so that a session that comes often is
+/// told of in each window, wherever within it the filter's clock falls.
+pub const TOLD_MS: u64 = 5_000;
 
 /// Above every latency bucket: what a slot is multiplied with in `first_latency`.
 pub const FIRST_LATENCY_BUCKETS: u32 = 512;
@@ -102,13 +106,13 @@ pub struct LotteryReport {
     /// Counters per color.
     pub tallies: PerColor<Tally>,
     /// Lottery slots with an error on either color, since the ack: the first one in this release (all of them again
-    /// after a new term), and then the first one in each minute, so that a fault among sessions that all erred before
-    /// is seen.
+    /// after a new term), and then the first one in each [`TOLD_MS`], so that a fault among sessions that all erred
+    /// before is seen.
     pub error_slots: Vec<u16>,
     /// Lottery slots whose first completed request *on the candidate* in this release was booked here; likewise. A
     /// session that moves over at a step is a new unit of the absolute certificate, whatever it did on stable.
     pub done_slots: Vec<u16>,
-    /// Lottery slots with the time to first byte of their first good answer in each minute, since the ack:
+    /// Lottery slots with the time to first byte of their first good answer in each [`TOLD_MS`], since the ack:
     /// slot × [`FIRST_LATENCY_BUCKETS`] + bucket ([`crate::histogram`]).
     pub first_latency: Vec<u32>,
 }

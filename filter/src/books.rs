@@ -5,16 +5,16 @@
 //! reordered report harms nothing. Slots are a set that only grows: they are sent until acknowledged, and all of
 //! them again after another term, because a new leader may know nothing.
 //!
-//! Two memories of slots are cleared every minute: which erred again, and whose latency was told. A session is one
-//! draw of the lottery, but a long release would use all slots up and see no late fault; what was acknowledged of a
-//! past minute is dropped.
+//! Two memories of slots are cleared every [`TOLD_MS`]: which erred again, and whose latency was told. A session is one
+//! draw of the lottery, but a long release would use all slots up and see no late fault; what was acknowledged by then
+//! is dropped. So a report carries at most one entry of each kind per request, however short that time.
 //!
 //! Bounds: [`MAX_LOTTERIES`] lotteries; when one more is opened the oldest epoch goes (first those that are idle and
 //! acknowledged) and is never opened again, since its counters would begin at 0 and seem to shrink.
 
 use crate::vec_map::VecMap;
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::contract::{FIRST_LATENCY_BUCKETS, LotteryReport, SLOTS, Tally};
+use hueshift_core::contract::{FIRST_LATENCY_BUCKETS, LotteryReport, SLOTS, TOLD_MS, Tally};
 use hueshift_core::histogram;
 use hueshift_core::outcome::{Counts, Outcome};
 use hueshift_core::share::Bps;
@@ -23,10 +23,10 @@ use hueshift_core::share::Bps;
 pub const MAX_LOTTERIES: usize = 64;
 /// Most slots of one kind that a row of a report carries; the rest follows in the next one.
 pub const MAX_SLOTS_PER_ROW: usize = 2048;
-/// Most entries of a past minute that are kept although the leader did not acknowledge them.
+/// Most entries of cleared memories that are kept although the leader did not acknowledge them.
 const MAX_UNSAID: usize = 16_384;
-/// How often the memories of a minute are cleared.
-const MINUTE_US: u64 = 60_000_000;
+/// How often the memories of what was told are cleared.
+const TOLD_US: u64 = TOLD_MS * 1_000;
 
 /// Counters per lottery.
 #[derive(Debug, Default)]
@@ -41,11 +41,11 @@ pub struct Books {
     erred: SlotSet,
     /// Slots with a completed request on the candidate.
     done: SlotSet,
-    /// Slots with an error in this minute.
+    /// Slots with an error since the memories were cleared.
     erred_lately: SlotSet,
-    /// Slots whose latency was told in this minute.
+    /// Slots whose latency was told since then.
     timed_lately: SlotSet,
-    minute_since_us: u64,
+    cleared_us: u64,
 }
 
 /// One lottery's counters.
@@ -217,12 +217,12 @@ impl Books {
         }
     }
 
-    /// Clears the memories of a minute that is over.
+    /// Clears the memories of what was told when their time is over.
     pub fn renew(&mut self, now_us: u64) {
-        if now_us.abs_diff(self.minute_since_us) < MINUTE_US {
+        if now_us.abs_diff(self.cleared_us) < TOLD_US {
             return;
         }
-        self.minute_since_us = now_us;
+        self.cleared_us = now_us;
         self.erred_lately = SlotSet::default();
         self.timed_lately = SlotSet::default();
         for lottery in self.lotteries.values_mut() {
@@ -456,10 +456,10 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_told_once_a_minute_with_its_first_latency_and_an_error() {
+    fn a_session_is_told_once_in_a_while_with_its_first_latency_and_an_error() {
         let mut books = Books::default();
         let one = open(&mut books, 1, 500);
-        books.renew(MINUTE_US);
+        books.renew(TOLD_US);
         let mut seq = 0;
         let mut told = |books: &mut Books, now_us| {
             for _ in 0..3 {
@@ -473,12 +473,12 @@ mod tests {
             (row.error_slots, row.first_latency)
         };
         let latency = 3 * FIRST_LATENCY_BUCKETS + u32::from(histogram::bucket_of(1500));
-        assert_eq!(told(&mut books, MINUTE_US + 1), (vec![3], vec![latency]));
-        assert_eq!(told(&mut books, 2 * MINUTE_US), (vec![], vec![]), "the minute is over after these");
-        assert_eq!(told(&mut books, 2 * MINUTE_US + 1), (vec![3], vec![latency]));
+        assert_eq!(told(&mut books, TOLD_US + 1), (vec![3], vec![latency]));
+        assert_eq!(told(&mut books, 2 * TOLD_US), (vec![], vec![]), "the memory is cleared after these");
+        assert_eq!(told(&mut books, 2 * TOLD_US + 1), (vec![3], vec![latency]));
         books.forget_acks();
         assert_eq!(
-            told(&mut books, 2 * MINUTE_US + 2).0,
+            told(&mut books, 2 * TOLD_US + 2).0,
             [3, 3],
             "after a new term the release's first ones, too"
         );
@@ -488,9 +488,9 @@ mod tests {
     fn what_nobody_acknowledges_is_kept_within_bounds() {
         let mut books = Books::default();
         let one = open(&mut books, 1, 500);
-        for minute in 1..10 {
+        for round in 1..10 {
             (0..SLOTS).for_each(|slot| end(&mut books, one, Color::Green, Outcome::Success, slot));
-            books.renew(minute * MINUTE_US);
+            books.renew(round * TOLD_US);
         }
         let lottery = books.lotteries.get(&one).unwrap();
         assert!(lottery.first_latency.entries.len() <= MAX_UNSAID);

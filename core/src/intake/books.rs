@@ -413,7 +413,7 @@ impl Lottery {
             Gauges { in_flight, oldest_ms }
         });
         self.gauges.insert(vm, gauges);
-        // A filter says a slot again when it errs again a minute later, and until it is acknowledged: the latter is
+        // A filter says a slot again when it errs again seconds later, and until it is acknowledged: the latter is
         // what stood in its last report already.
         let said = self.said.entry(vm).or_default();
         self.new_errors.extend(report.error_slots.iter().filter(|slot| !said.errors.contains(*slot)));

@@ -32,8 +32,9 @@ pub struct Row {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<Side>,
     /// Slots with a first error, new since the proxy's last row. "First" is within the proxy's own memory of the
-    /// release, which it should clear once a minute: the judge knows which slots it has counted, and a slot that is
-    /// reported again lets it find a late fault among sessions that all erred before (the judge's scales).
+    /// release, which it should clear every few seconds ([`crate::contract::TOLD_MS`]): the judge knows which slots it
+    /// has counted, and a slot that is reported again lets it find a late fault among sessions that all erred before
+    /// (the judge's scales).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub error_slots: Vec<u16>,
     /// Slots below the limit with a first completed request on the candidate in this release, new since the proxy's

@@ -2,7 +2,7 @@
 //!
 //! Counted once per release, sessions are used up: at 1,000 requests/s every lottery slot has had an error within the
 //! hour, and a fault that starts later is invisible. So beside the process of the whole release there are processes
-//! of ten minutes and of one minute that know nothing of what was counted before their window.
+//! of two minutes and of ten seconds that know nothing of what was counted before their window.
 //!
 //! *Why this stays valid.* The lottery is a hash drawn anew for the release, independent of what clients do. While the
 //! candidate is healthy it decides nothing about who fails, so which of a window's failing slots lie below the limit is
@@ -17,6 +17,10 @@
 //!    each), so they are neither multiplied nor averaged: the release is rolled back if *any* window passes
 //!    `1 / (alpha * part)`, and the parts of all windows sum to at most 1. That is the union bound, which holds under any
 //!    dependence. Windows start by the clock alone.
+//!    Half of a scale's budget is spread evenly over a day, for a fault at any time of it; half goes to the first
+//!    windows as `1/i^1.5`, because most faults show when the ramp opens. In nats of ln E, window of ten seconds that
+//!    begins after: 0 s 3.0, 10 s 4.1, one minute 6.0, ten minutes 9.1, an hour 10.8, 23 hours 11.2; the two-minute
+//!    window there: 3.0, 3.0, 3.0, 5.7, 7.7, 8.7. (Spread evenly, each window of ten seconds would cost 10.6.)
 //! 4. *The ramp looks.* Step 2 takes the limit as given, but it rises because of what earlier windows showed. It does so
 //!    when *few* of the candidate's slots failed, and fewer failing slots below a low limit make fewer below a higher one
 //!    likely: over the releases that reach a share the expected score there is at most the chance to reach it. Summed
@@ -28,12 +32,16 @@
 
 use alloc::vec::Vec;
 use core::f64::consts::{LN_2, PI};
-use libm::log;
+use libm::{log, sqrt};
 use serde::{Deserialize, Serialize};
 
 /// How the budget of all scales is shared between the whole release and each shorter scale.
 const WHOLE: f64 = 0.5;
-/// Of a scale's budget: evenly over the windows of the first day; the rest over all later ones as 1/i².
+/// Of a scale's budget: to the first windows, as 1/i^1.5.
+const FRONT: f64 = 0.5;
+/// The sum of 1/i^1.5 over all i, rounded up.
+const ZETA_3_2: f64 = 2.612_375_349;
+/// Of the other half: evenly over the windows of the first day; the rest over all later ones as 1/i².
 const FIRST_DAY: f64 = 0.9;
 const DAY_MS: u64 = 86_400_000;
 
@@ -91,13 +99,15 @@ impl Window {
             return log(self.part) - self.number as f64 * LN_2;
         }
         let of_day = (DAY_MS / every_ms).max(1);
-        let within = if self.number < of_day {
+        let even = if self.number < of_day {
             FIRST_DAY / of_day as f64
         } else {
             let i = (self.number - of_day + 1) as f64;
             (1.0 - FIRST_DAY) * 6.0 / (PI * i * PI * i)
         };
-        log(self.part * within)
+        let i = self.number as f64 + 1.0;
+        let front = 1.0 / (ZETA_3_2 * i * sqrt(i));
+        log(self.part * (FRONT * front + (1.0 - FRONT) * even))
     }
 
     /// Whether it is that of the whole release.
@@ -117,14 +127,37 @@ mod tests {
         assert_eq!((windows[0].ln_part(), windows[0].next(1_000_000)), (0.0, None));
     }
 
+    const LENGTHS_MS: [u64; 2] = [120_000, 10_000];
+
     #[test]
     fn all_windows_for_ever_spend_at_most_the_budget() {
         let mut spent = 0.0;
-        for first in begin(None, &[600_000, 60_000]) {
-            let last = if first.is_whole() { 0 } else { 100_000 };
+        for first in begin(None, &LENGTHS_MS) {
+            let last = if first.is_whole() { 0 } else { 1_000_000 };
             spent += (0..=last).map(|number| Window { number, ..first }.ln_part().exp()).sum::<f64>();
+            if !first.is_whole() {
+                // What follows is less than the integrals from there: of both halves' tails.
+                let rest =
+                    FRONT * 2.0 / (ZETA_3_2 * 1e6f64.sqrt()) + (1.0 - FRONT) * (1.0 - FIRST_DAY) * 1e-6;
+                spent += first.part * rest;
+            }
         }
-        assert!(spent <= 1.0 && spent > 0.99, "{spent}");
+        assert!(spent <= 1.0 + 1e-7 && spent > 0.999, "{spent}");
+    }
+
+    #[test]
+    fn early_windows_cost_little_and_late_ones_hardly_more_than_if_all_were_equal() {
+        let costs = |first: Window| {
+            [0, 10, 60, 600, 3_600, 23 * 3_600].map(|s| {
+                let at = first.next(s * 1_000 + 1).unwrap_or(first);
+                (-at.ln_part() * 10.0).round() / 10.0
+            })
+        };
+        let [_, two_minutes, ten_seconds] = begin(None, &LENGTHS_MS)[..] else { panic!() };
+        assert_eq!(costs(ten_seconds), [3.0, 4.1, 6.0, 9.1, 10.8, 11.2]);
+        assert_eq!(costs(two_minutes), [3.0, 3.0, 3.0, 5.7, 7.7, 8.7]);
+        let even = -(0.25 * FIRST_DAY / 8_640.0f64).ln();
+        assert_eq!((even * 10.0).round() / 10.0, 10.6);
     }
 
     #[test]

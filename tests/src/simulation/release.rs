@@ -3,6 +3,7 @@
 use super::sessions::{Member, Population, SLOTS, buckets};
 use super::{FaultKind, Liar, Outcome, Rule, Setting};
 use crate::chance::Chance;
+use hueshift_core::contract::TOLD_MS;
 use hueshift_core::judge::load::ColorLoad;
 use hueshift_core::judge::{Conditions, History, Load, Metric, Mode, Row, Side, Verdict};
 use std::collections::{BTreeMap, VecDeque};
@@ -15,8 +16,6 @@ const BUCKETS: (f64, f64) = (160.0, 415.0);
 const HANG_MS: u64 = 5_000;
 /// A tick while nothing is to happen.
 const LULL_TICK_MS: u64 = 1_000;
-/// How long a proxy remembers which slots it has reported, as the filter has it.
-const FIRSTS_MS: u64 = 60_000;
 /// Predictions: bins, and how far one request's and one session's lie apart, in bins.
 const BINS: usize = 20;
 const SPREAD: f64 = 2.0;
@@ -65,6 +64,8 @@ struct Release<'a> {
     share: f64,
     epoch: u64,
     step: usize,
+    /// How far the proxies' forgetting of what they told is from the judge's windows.
+    phase_ms: u64,
     outcome: Outcome,
 }
 
@@ -128,6 +129,7 @@ impl<'a> Release<'a> {
             share: 0.0,
             epoch: 0,
             step: 0,
+            phase_ms: seed % (TOLD_MS / LULL_TICK_MS) * LULL_TICK_MS,
             outcome: Outcome::default(),
             chance,
             setting,
@@ -142,7 +144,7 @@ impl<'a> Release<'a> {
         while t_ms < setting.duration_ms {
             let tick_ms = if t_ms < setting.lull_ms { LULL_TICK_MS } else { setting.tick_ms };
             t_ms += tick_ms;
-            if t_ms.is_multiple_of(FIRSTS_MS) {
+            if (t_ms + self.phase_ms).is_multiple_of(TOLD_MS) {
                 self.erred.fill(false);
                 self.timed.fill(false);
                 self.predicted.fill(false);
