@@ -74,7 +74,7 @@ use load::LoadGuard;
 use predictions::Past;
 use ratio::{Errors, Ratio};
 use restarts::{Restarts, Schedule, Scheme};
-use scales::Window;
+use scales::{Scale, Window};
 use serde::{Deserialize, Serialize};
 use share::SecondErrors;
 use tally::{Delta, Outcome, Tally};
@@ -190,8 +190,8 @@ impl Judge {
         let requirement = Requirement { rho_max: analysis.rho_max, p_ceiling: analysis.p_ceiling };
         let reference = analysis.metrics.contains(&Metric::Latency).then(|| Reference::new(&analysis));
         let weights = reference.as_ref().and_then(Reference::weights);
-        let scales: &[u64] = if analysis.mode == Mode::Sessions { &analysis.scales_ms } else { &[] };
-        let windows = scales::begin(analysis.renew_ms, scales);
+        let shorter: &[Scale] = if analysis.mode == Mode::Sessions { &analysis.scales } else { &[] };
+        let windows = scales::begin(analysis.renew_ms, shorter);
         let sittings = windows.into_iter().map(|window| Sitting::open(window, &analysis, weights)).collect();
         let mut certificates = Certificates::new();
         certificates.follow(requirement);
@@ -247,7 +247,8 @@ impl Judge {
             && self.second.is_empty()
             && !self.blocks.any_closes(t_ms, &self.analysis)
             && !self.sittings.iter().any(|s| {
-                s.window.next(t_ms).is_some()
+                s.window.is_over(t_ms)
+                    || self.begun_by(t_ms, s).is_some()
                     || (s.case.is_some() && s.sessions.any_closes(t_ms, &self.analysis))
             });
         if quiet {
@@ -456,19 +457,28 @@ impl Judge {
         }
     }
 
-    /// New windows begin with a fresh case.
+    /// The newest window of a sitting's scale, if it has yet to be opened.
+    fn begun_by(&self, t_ms: u64, sitting: &Sitting) -> Option<Window> {
+        let newest = sitting.window.newest(t_ms)?;
+        self.sittings.iter().all(|other| other.window != newest).then_some(newest)
+    }
+
+    /// New windows begin with a fresh case, and those that are over go.
     fn open_sittings(&mut self, t_ms: u64) {
-        let weights = self.reference.as_ref().and_then(Reference::weights);
-        for sitting in &mut self.sittings {
-            if let Some(window) = sitting.window.next(t_ms) {
-                *sitting = Sitting::open(window, &self.analysis, weights);
-                let seats = self.witnesses.as_ref().map_or(0, Witnesses::seats);
-                (0..seats).for_each(|_| sitting.absent.seat(sitting.case.as_ref()));
-                if let Some(limit) = self.history_limit {
-                    sitting.cases().for_each(|case| case.begin_history(limit));
-                }
+        for at in 0..self.sittings.len() {
+            let Some(begun) = self.sittings.get(at).and_then(|sitting| self.begun_by(t_ms, sitting)) else {
+                continue;
+            };
+            let weights = self.reference.as_ref().and_then(Reference::weights);
+            let mut sitting = Sitting::open(begun, &self.analysis, weights);
+            let seats = self.witnesses.as_ref().map_or(0, Witnesses::seats);
+            (0..seats).for_each(|_| sitting.absent.seat(sitting.case.as_ref()));
+            if let Some(limit) = self.history_limit {
+                sitting.cases().for_each(|case| case.begin_history(limit));
             }
+            self.sittings.push(sitting);
         }
+        self.sittings.retain(|sitting| !sitting.window.is_over(t_ms));
     }
 
     fn hear(&mut self, t_ms: u64, hearing: &Hearing) {

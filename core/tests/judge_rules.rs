@@ -568,7 +568,7 @@ fn a_rollback_is_latched_whatever_comes_after_it() {
 
 /// The live judge of errors alone, in the whole release alone.
 fn errors_of_sessions() -> Analysis {
-    Analysis { metrics: vec![Metric::Errors], scales_ms: vec![], ..Analysis::live() }
+    Analysis { metrics: vec![Metric::Errors], scales: vec![], ..Analysis::live() }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Faults that only a judge finds, on the whole product: a candidate that leaves some requests without an answer, and
 //! one that becomes slower. Both with four stable endpoints, one of which may be lost at the very moment of the fault.
 
-use crate::client::Load;
+use crate::client::{Load, Running};
 use crate::clock::{between, now_ns, wait_for};
 use crate::model::{Faults, Kind, Model};
 use crate::stage::{SERVICE, Stage, by_hand, no_fuse};
@@ -14,7 +14,7 @@ use std::time::Duration;
 const TAKES_MS: u64 = 200;
 /// Requests per second; a tenth goes to the candidate.
 const RATE: f64 = 200.0;
-/// Healthy traffic before the fault: stable's own times must be known by then.
+/// Requests before the fault: 12 s.
 const BEFORE: u64 = 2_400;
 
 /// What goes wrong.
@@ -24,6 +24,15 @@ pub enum Fault {
     Hang,
     /// The candidate takes half as long again.
     Slow,
+}
+
+/// When it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Onset {
+    /// With the candidate's first request: the revision is bad.
+    Release,
+    /// In a release that was healthy for 12 s at its share.
+    Later,
 }
 
 /// What came of it.
@@ -70,22 +79,35 @@ impl Scene {
         Scene { stage, more, sessions, releases: 0 }
     }
 
-    /// A release that is healthy until the fault. `lose`: a stable endpoint goes at that moment.
-    pub async fn find(&mut self, fault: Fault, lose: bool) -> Found {
-        let (number, load) = self.open().await;
-        let changed = now_ns();
-        self.stage.models.green.set(match fault {
+    /// A release that meets the fault. `lose`: a stable endpoint goes at that moment.
+    pub async fn find(&mut self, fault: Fault, onset: Onset, lose: bool) -> Found {
+        let faults = match fault {
             Fault::Hang => Faults::takes(TAKES_MS).hanging(0.3),
             Fault::Slow => Faults::takes(TAKES_MS * 3 / 2),
-        });
+        };
+        let mut from = now_ns();
+        let (number, load) = match onset {
+            Onset::Release => self.open(&faults).await,
+            Onset::Later => {
+                let opened = self.open(&Faults::takes(TAKES_MS)).await;
+                healthy_traffic(&opened.1).await;
+                from = now_ns();
+                self.stage.models.green.set(faults);
+                opened
+            }
+        };
         let lost = self.lose(lose);
         let record = self.stage.home.wait_end(SERVICE, number, Duration::from_secs(300)).await;
         self.stage.was_rolled_back();
         let log = load.stop().await;
         self.restore(lost).await;
-        let exposed: Vec<_> =
-            self.stage.models.green.log().into_iter().filter(|event| event.at >= changed).collect();
-        let time = between(changed, exposed.iter().map(|event| event.at).max().unwrap_or(changed));
+        let at = self.stage.models.green.log().into_iter().map(|event| event.at);
+        let exposed: Vec<u64> = at.filter(|at| *at >= from).collect();
+        let first = match onset {
+            Onset::Release => exposed.iter().copied().min().unwrap_or(from),
+            Onset::Later => from,
+        };
+        let time = between(first, exposed.iter().copied().max().unwrap_or(first));
         // What is never answered badly gives no reason to go back that the checker knows; up to the verdict none does.
         let verdict = record.cap_ms.unwrap_or(u64::MAX).saturating_mul(1_000_000);
         let before: Vec<_> = log.into_iter().filter(|event| event.done < verdict).collect();
@@ -95,13 +117,10 @@ impl Scene {
 
     /// A healthy release during which a stable endpoint goes; true if it is still open after as much traffic again.
     pub async fn stays_open(&mut self) -> bool {
-        let (number, load) = self.open().await;
+        let (number, load) = self.open(&Faults::takes(TAKES_MS)).await;
+        healthy_traffic(&load).await;
         let lost = self.lose(true);
-        let sent = load.glance().sent;
-        wait_for("healthy traffic after the loss", Duration::from_secs(60), async || {
-            (load.glance().sent > sent + BEFORE).then_some(())
-        })
-        .await;
+        healthy_traffic(&load).await;
         let view = self.stage.home.service(SERVICE).await;
         let open = view.history.iter().all(|record| record.release != number);
         if open {
@@ -114,7 +133,8 @@ impl Scene {
         open
     }
 
-    async fn open(&mut self) -> (u32, crate::client::Running) {
+    /// A release whose candidate behaves like this, at its share.
+    async fn open(&mut self, candidate: &Faults) -> (u32, Running) {
         self.releases += 1;
         self.stage.stories.clear();
         for model in self.more.iter().chain([&self.stage.models.blue]) {
@@ -127,13 +147,8 @@ impl Scene {
         load.patience = Duration::from_secs(12);
         let load = load.start();
         self.stage.release(&format!("g{}", self.releases + 1));
-        self.stage.models.green.set(Faults::takes(TAKES_MS));
+        self.stage.models.green.set(candidate.clone());
         self.stage.wait_share(10).await;
-        let sent = load.glance().sent;
-        wait_for("healthy traffic", Duration::from_secs(60), async || {
-            (load.glance().sent > sent + BEFORE).then_some(())
-        })
-        .await;
         (self.releases, load)
     }
 
@@ -151,4 +166,12 @@ impl Scene {
             self.more.push(Model::start(Kind::Pricing, Color::Blue, "b1", address, 13).await);
         }
     }
+}
+
+async fn healthy_traffic(load: &Running) {
+    let sent = load.glance().sent;
+    wait_for("healthy traffic", Duration::from_secs(60), async || {
+        (load.glance().sent > sent + BEFORE).then_some(())
+    })
+    .await;
 }

@@ -114,7 +114,7 @@ fn a_fault_that_starts_after_hours_is_found() {
         promise::found(&count, &promise::LATE_S).unwrap();
     }
     let [_, staying, _] = healthy::late(2);
-    let blind = Analysis { scales_ms: Vec::new(), ..staying.analysis.clone() };
+    let blind = Analysis { scales: Vec::new(), ..staying.analysis.clone() };
     let count = run_many(&staying, SEED, 2, || Ours::new(blind.clone()));
     assert_eq!(count.delays().len(), 0, "one count per release and slot sees nothing any more");
 }

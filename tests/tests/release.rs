@@ -12,7 +12,7 @@ use hueshift::view::{Cause, End, Phase};
 use hueshift_core::color::Color;
 use hueshift_tests::clock::wait_for;
 use hueshift_tests::model::Faults;
-use hueshift_tests::scene::{Fault, Scene};
+use hueshift_tests::scene::{Fault, Onset, Scene};
 use hueshift_tests::stage::{SERVICE, Stage, by_hand, no_fuse, no_holdback};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -163,7 +163,7 @@ async fn a_candidate_that_leaves_requests_without_an_answer_is_taken_off_also_wh
 {
     let mut scene = Scene::start("hang", 4_000, false).await;
     for lose in [false, true] {
-        let found = scene.find(Fault::Hang, lose).await;
+        let found = scene.find(Fault::Hang, Onset::Later, lose).await;
         println!("lost {lose}: {:?}, {} requests exposed", found.time, found.exposed);
         assert_eq!((found.record.end, found.record.cause), (End::RolledBack, Some(Cause::Hung)), "{found:?}");
         assert_eq!(found.causeless, 0);
@@ -171,12 +171,18 @@ async fn a_candidate_that_leaves_requests_without_an_answer_is_taken_off_also_wh
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_candidate_that_becomes_slower_is_taken_off_also_while_stable_loses_an_endpoint() {
+async fn a_candidate_that_is_or_becomes_slower_is_taken_off_also_while_stable_loses_an_endpoint() {
     let mut scene = Scene::start("slow", 20_000, true).await;
-    let found = scene.find(Fault::Slow, true).await;
-    println!("{:?}, {} requests exposed", found.time, found.exposed);
-    assert_eq!((found.record.end, found.record.cause), (End::RolledBack, Some(Cause::Latency)), "{found:?}");
-    assert_eq!(found.causeless, 0);
+    for (onset, lose) in [(Onset::Release, false), (Onset::Later, true)] {
+        let found = scene.find(Fault::Slow, onset, lose).await;
+        println!("{onset:?}: {:?}, {} requests exposed", found.time, found.exposed);
+        assert_eq!(
+            (found.record.end, found.record.cause),
+            (End::RolledBack, Some(Cause::Latency)),
+            "{found:?}"
+        );
+        assert_eq!(found.causeless, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,10 +2,10 @@
 
 use crate::distribution;
 use hueshift::view::{Cause, End};
-use hueshift_tests::scene::{Fault, Scene};
+use hueshift_tests::scene::{Fault, Onset, Scene};
 
-/// Time from the fault to the candidate's last request, with four stable endpoints and with one of them lost at the
-/// fault.
+/// Time from the fault to the candidate's last request: of a revision that is bad from its first request on, with four
+/// stable endpoints and with one of them lost at that moment, and of one that becomes bad later.
 pub async fn measure(fault: Fault, runs: u32, sessions: u32) {
     let (name, expected) = match fault {
         Fault::Hang => ("30 % never answered", Cause::Hung),
@@ -14,11 +14,15 @@ pub async fn measure(fault: Fault, runs: u32, sessions: u32) {
     println!("{name} at 20 candidate requests/s from {sessions} sessions; fault → last request\n");
     let mut scene = Scene::start("judged", sessions, true).await;
     let mut lines = Vec::new();
-    for lose in [false, true] {
-        let which = if lose { "three stable endpoints" } else { "four stable endpoints" };
+    for (which, onset, lose) in [
+        ("from the first request", Onset::Release, false),
+        ("an endpoint lost", Onset::Release, true),
+        ("after 12 s", Onset::Later, false),
+        ("an endpoint lost then", Onset::Later, true),
+    ] {
         let (mut times, mut missed, mut causeless) = (Vec::new(), 0, 0);
         for run in 1..=runs {
-            let found = scene.find(fault, lose).await;
+            let found = scene.find(fault, onset, lose).await;
             let cause = found.record.cause;
             println!(
                 "{which:<22} {run:>3}/{runs} {:>6.2} s, {:>3} requests, {:?} {cause:?}",
