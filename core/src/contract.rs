@@ -41,6 +41,8 @@ pub const TOLD_MS: u64 = 5_000;
 
 /// Above every latency bucket: what a slot is multiplied with in `first_latency`.
 pub const FIRST_LATENCY_BUCKETS: u32 = 512;
+/// Most bins of predictions: what a slot is multiplied with in `first_predictions`.
+pub const PREDICTION_BINS: u32 = 64;
 
 /// First 16 hex digits of the BlueGreen's UID: which service a plan, a report or a cap is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +117,8 @@ pub struct LotteryReport {
     /// Lottery slots with the time to first byte of their first good answer in each [`TOLD_MS`], since the ack:
     /// slot × [`FIRST_LATENCY_BUCKETS`] + bucket ([`crate::histogram`]).
     pub first_latency: Vec<u32>,
+    /// Likewise with the bin of their first prediction: slot × [`PREDICTION_BINS`] + bin.
+    pub first_predictions: Vec<u32>,
 }
 
 /// [`LotteryReport`] as it is read. Not `serde(flatten)`: that hands the histograms' keys over as strings, and
@@ -133,6 +137,8 @@ struct FlatLottery {
     done_slots: Vec<u16>,
     #[serde(default)]
     first_latency: Vec<u32>,
+    #[serde(default)]
+    first_predictions: Vec<u32>,
 }
 
 /// [`LotteryReport`] as it is written: borrowed, because the filter writes it several times a second.
@@ -148,6 +154,8 @@ struct FlatLotteryRef<'a> {
     done_slots: &'a [u16],
     #[serde(skip_serializing_if = "<[u32]>::is_empty")]
     first_latency: &'a [u32],
+    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
+    first_predictions: &'a [u32],
 }
 
 /// Counters of one color in one lottery. `completed` = `ok` + `errors`; a client that went away is in neither.
@@ -169,6 +177,9 @@ pub struct Tally {
     /// Total duration of successful requests, likewise.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub total: BTreeMap<u16, u64>,
+    /// Successful answers with a prediction, by its bin.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub predictions: BTreeMap<u16, u64>,
     /// Gauge: requests in flight now.
     pub in_flight: u32,
     /// Gauge: longest time since the upstream's last byte (or the start) among them, ms.
@@ -225,7 +236,7 @@ pub enum CapPins {
 }
 
 /// Per service settings of the filter.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Params {
     /// The service.
     pub id: ServiceId,
@@ -233,6 +244,22 @@ pub struct Params {
     pub fuse: Option<FuseParams>,
     /// Age without a byte from upstream from which a request counts as hung, ms.
     pub hang_ms: u64,
+    /// Where answers carry a prediction; absent: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<PredictionParams>,
+}
+
+/// Where an answer carries what the model says, and the bins it is counted in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PredictionParams {
+    /// Response header with one number.
+    pub header: String,
+    /// Least number that is a prediction.
+    pub min: f64,
+    /// Largest one.
+    pub max: f64,
+    /// Bins of equal width between them, 2..=[`PREDICTION_BINS`].
+    pub bins: u16,
 }
 
 /// The local fuse's e-CUSUM ([`crate::fuse`]); its p1 is 0.5.
@@ -365,7 +392,16 @@ impl core::error::Error for NotAServiceId {}
 
 impl From<FlatLottery> for LotteryReport {
     fn from(flat: FlatLottery) -> Self {
-        let FlatLottery { epoch, limit, blue, green, error_slots, done_slots, first_latency } = flat;
+        let FlatLottery {
+            epoch,
+            limit,
+            blue,
+            green,
+            error_slots,
+            done_slots,
+            first_latency,
+            first_predictions,
+        } = flat;
         LotteryReport {
             epoch,
             limit,
@@ -373,15 +409,42 @@ impl From<FlatLottery> for LotteryReport {
             error_slots,
             done_slots,
             first_latency,
+            first_predictions,
         }
     }
 }
 
 impl Serialize for LotteryReport {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let LotteryReport { epoch, limit, tallies, error_slots, done_slots, first_latency } = self;
-        let (epoch, limit, PerColor { blue, green }) = (*epoch, *limit, tallies);
-        FlatLotteryRef { epoch, limit, blue, green, error_slots, done_slots, first_latency }.serialize(to)
+        FlatLotteryRef {
+            epoch: self.epoch,
+            limit: self.limit,
+            blue: &self.tallies.blue,
+            green: &self.tallies.green,
+            error_slots: &self.error_slots,
+            done_slots: &self.done_slots,
+            first_latency: &self.first_latency,
+            first_predictions: &self.first_predictions,
+        }
+        .serialize(to)
+    }
+}
+
+// === impl PredictionParams ===
+
+impl PredictionParams {
+    /// Whether they make sense.
+    pub fn is_sound(&self) -> bool {
+        let width = self.max - self.min;
+        let bins = 2..=PREDICTION_BINS;
+        !self.header.is_empty() && width > 0.0 && width.is_finite() && bins.contains(&self.bins.into())
+    }
+
+    /// The bin of a number; `None`: it is no prediction. The last bin has both of its ends.
+    pub fn bin(&self, value: f64) -> Option<u16> {
+        let Self { min, max, bins, .. } = *self;
+        let place = (value - min) / (max - min) * f64::from(bins);
+        (value >= min && value <= max).then(|| (place as u16).min(bins.saturating_sub(1)))
     }
 }
 
@@ -427,10 +490,40 @@ mod tests {
             tallies: PerColor { blue: tally.clone(), green: tally },
             done_slots: alloc::vec![1, 9_999],
             first_latency: alloc::vec![9_999 * FIRST_LATENCY_BUCKETS + 415],
+            first_predictions: alloc::vec![9_999 * PREDICTION_BINS + 63],
             ..LotteryReport::default()
         };
         let text = serde_json::to_string(&lottery).unwrap();
         assert!(text.starts_with(r#"{"epoch":7,"limit":0,"blue":{"#), "{text}");
         assert_eq!(serde_json::from_str::<LotteryReport>(&text).unwrap(), lottery);
+    }
+
+    #[test]
+    fn a_prediction_falls_into_one_bin_or_is_none() {
+        let params = PredictionParams { header: "x".into(), min: -1.0, max: 1.0, bins: 20 };
+        let bins = [-1.0, -0.95, -0.9, 0.0, 0.99, 1.0].map(|value| params.bin(value));
+        assert_eq!(bins, [0, 0, 1, 10, 19, 19].map(Some));
+        for value in [-1.01, 1.01, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(params.bin(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn bounds_of_predictions_that_make_no_sense_are_known() {
+        let sound = |header: &str, min, max, bins| {
+            PredictionParams { header: header.into(), min, max, bins }.is_sound()
+        };
+        assert!(sound("x", 0.0, 1.0, 2) && sound("x", -5.0, 1e9, 64));
+        for (header, min, max, bins) in [
+            ("", 0.0, 1.0, 20),
+            ("x", 1.0, 1.0, 20),
+            ("x", 2.0, 1.0, 20),
+            ("x", 0.0, f64::NAN, 20),
+            ("x", f64::MIN, f64::MAX, 20),
+            ("x", 0.0, 1.0, 1),
+            ("x", 0.0, 1.0, 65),
+        ] {
+            assert!(!sound(header, min, max, bins), "{header} {min} {max} {bins}");
+        }
     }
 }

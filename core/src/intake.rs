@@ -24,7 +24,7 @@ use crate::problem::Problem;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
-use books::Books;
+use books::{Books, Unit};
 use serde::{Deserialize, Serialize};
 use silence::{Ear, Pace};
 
@@ -98,7 +98,7 @@ pub enum Malformed {
     Errors,
     /// A counter above 2^53.
     TooLarge,
-    /// A slot above 9999, or a latency that is in no bucket.
+    /// A slot above 9999, or a latency or a prediction that is in no bucket.
     Slot,
 }
 
@@ -134,7 +134,17 @@ impl Intake {
     /// One row per (Envoy, lottery) of the release that changed since the last call, sorted; the color `stable`
     /// becomes the side blue.
     pub fn rows(&mut self, id: ServiceId, release: u32, stable: Color) -> Vec<Row> {
-        self.books.get_mut(&(id, release)).map_or_else(Vec::new, |books| books.rows(stable))
+        self.rows_of(id, release, stable, Unit::Session)
+    }
+
+    /// The same for a judge that counts requests: with the histograms of latency and predictions, which one that
+    /// counts sessions by their firsts has no use for.
+    pub fn rows_by_request(&mut self, id: ServiceId, release: u32, stable: Color) -> Vec<Row> {
+        self.rows_of(id, release, stable, Unit::Request)
+    }
+
+    fn rows_of(&mut self, id: ServiceId, release: u32, stable: Color, unit: Unit) -> Vec<Row> {
+        self.books.get_mut(&(id, release)).map_or_else(Vec::new, |books| books.rows(stable, unit))
     }
 
     /// What completed since the last call, for the dead-candidate rule.

@@ -25,6 +25,8 @@ pub enum Outcome {
     NoUpstream,
     /// The answer began and did not end.
     Truncated,
+    /// An answer whose prediction is no number, or none that the document allows.
+    InvalidPrediction,
     /// The client went away first.
     ClientGone,
     /// Nobody knows: the proxy says neither status nor reason (it shut down, for instance).
@@ -80,7 +82,7 @@ mod flags {
 
 impl Outcome {
     /// All outcomes, in the order of their numbers (`outcome as usize`).
-    pub const ALL: [Outcome; 10] = [
+    pub const ALL: [Outcome; 11] = [
         Outcome::Success,
         Outcome::ClientError,
         Outcome::ServerError,
@@ -89,6 +91,7 @@ impl Outcome {
         Outcome::Timeout,
         Outcome::NoUpstream,
         Outcome::Truncated,
+        Outcome::InvalidPrediction,
         Outcome::ClientGone,
         Outcome::Unknown,
     ];
@@ -106,6 +109,9 @@ impl Outcome {
             Outcome::Timeout => ("timeout", Counts::Error, "the proxy gave up waiting"),
             Outcome::NoUpstream => ("no_upstream", Counts::Error, "no server to ask"),
             Outcome::Truncated => ("truncated", Counts::Error, "the answer began and did not end"),
+            Outcome::InvalidPrediction => {
+                ("invalid_prediction", Counts::Error, "a prediction that is no number or out of range")
+            }
             Outcome::ClientGone => ("client_gone", Counts::Neither, "the client went away first"),
             Outcome::Unknown => ("unknown", Counts::Neither, "the proxy gives no reason"),
         }
@@ -121,7 +127,7 @@ impl Outcome {
         self.row().1
     }
 
-    /// Decides from what the proxy knows. A code or a 5xx that arrived is final, whatever happened afterwards; of
+    /// Decides from what the proxy knows; what a successful answer predicts is looked at afterwards. A code or a 5xx that arrived is final, whatever happened afterwards; of
     /// a response that did not end, the client's leaving is asked first, since it also breaks the upstream side.
     pub fn classify(ending: &Ending) -> Outcome {
         let has = |bits: u64| ending.flags & bits != 0;
@@ -217,7 +223,7 @@ mod tests {
         let counting = |counts| Outcome::ALL.into_iter().filter(move |outcome| outcome.counts_as() == counts);
         assert!(counting(Counts::Success).eq([Outcome::Success, Outcome::ClientError]));
         assert!(counting(Counts::Neither).eq([Outcome::ClientGone, Outcome::Unknown]));
-        assert_eq!(counting(Counts::Error).count(), 6);
+        assert_eq!(counting(Counts::Error).count(), 7);
     }
 
     #[test]

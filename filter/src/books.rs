@@ -5,16 +5,17 @@
 //! reordered report harms nothing. Slots are a set that only grows: they are sent until acknowledged, and all of
 //! them again after another term, because a new leader may know nothing.
 //!
-//! Two memories of slots are cleared every [`TOLD_MS`]: which erred again, and whose latency was told. A session is one
-//! draw of the lottery, but a long release would use all slots up and see no late fault; what was acknowledged by then
-//! is dropped. So a report carries at most one entry of each kind per request, however short that time.
+//! Three memories of slots are cleared every [`TOLD_MS`]: which erred again, and whose latency and prediction were
+//! told. A session is one draw of the lottery, but a long release would use all slots up and see no late fault; what was
+//! acknowledged by then is dropped. So a report carries at most one entry of each kind per request, however short that
+//! time.
 //!
 //! Bounds: [`MAX_LOTTERIES`] lotteries; when one more is opened the oldest epoch goes (first those that are idle and
 //! acknowledged) and is never opened again, since its counters would begin at 0 and seem to shrink.
 
 use crate::vec_map::VecMap;
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::contract::{FIRST_LATENCY_BUCKETS, LotteryReport, SLOTS, TOLD_MS, Tally};
+use hueshift_core::contract::{FIRST_LATENCY_BUCKETS, LotteryReport, PREDICTION_BINS, SLOTS, TOLD_MS, Tally};
 use hueshift_core::histogram;
 use hueshift_core::outcome::{Counts, Outcome};
 use hueshift_core::share::Bps;
@@ -45,6 +46,8 @@ pub struct Books {
     erred_lately: SlotSet,
     /// Slots whose latency was told since then.
     timed_lately: SlotSet,
+    /// Slots whose prediction was told since then.
+    predicted_lately: SlotSet,
     cleared_us: u64,
 }
 
@@ -62,6 +65,7 @@ pub struct Lottery {
     error_slots_again: Log,
     done_slots: Log,
     first_latency: Log,
+    first_predictions: Log,
     /// Grows with each change.
     version: u64,
     acked: u64,
@@ -77,6 +81,7 @@ struct Counters {
     outcomes: [u64; Outcome::ALL.len()],
     first_byte: VecMap<u16, u64>,
     total: VecMap<u16, u64>,
+    predictions: VecMap<u16, u64>,
 }
 
 /// How a request ended, as the books need it.
@@ -88,6 +93,8 @@ pub struct Entry {
     pub slot: Option<u16>,
     /// Time to first byte and in all, unless it counted as hung before.
     pub times_us: Option<(u64, u64)>,
+    /// The bin of what it predicts.
+    pub prediction: Option<u16>,
 }
 
 /// What opening a lottery did besides.
@@ -184,7 +191,7 @@ impl Books {
         if let Some(lottery) = self.lotteries.get_mut(&number) {
             lottery.counts.get_mut(color).hung += 1;
         }
-        self.count(number, color, &Entry { outcome: Outcome::Timeout, slot, times_us: None });
+        self.count(number, color, &Entry { outcome: Outcome::Timeout, slot, times_us: None, prediction: None });
     }
 
     fn count(&mut self, number: u32, color: Color, entry: &Entry) {
@@ -200,6 +207,12 @@ impl Books {
                 {
                     let bucket = u32::from(histogram::bucket_of(first_byte_us));
                     lottery.first_latency.entries.push(u32::from(slot) * FIRST_LATENCY_BUCKETS + bucket);
+                }
+                if let Some(bin) = entry.prediction
+                    && self.predicted_lately.insert(slot)
+                {
+                    let entry = u32::from(slot) * PREDICTION_BINS + u32::from(bin);
+                    lottery.first_predictions.entries.push(entry);
                 }
             }
             Counts::Error => {
@@ -225,9 +238,11 @@ impl Books {
         self.cleared_us = now_us;
         self.erred_lately = SlotSet::default();
         self.timed_lately = SlotSet::default();
+        self.predicted_lately = SlotSet::default();
         for lottery in self.lotteries.values_mut() {
             lottery.error_slots_again.forget_said();
             lottery.first_latency.forget_said();
+            lottery.first_predictions.forget_said();
         }
     }
 
@@ -244,13 +259,22 @@ impl Books {
         error_slots.extend(slots(lottery.error_slots_again.send()));
         let done_slots = slots(lottery.done_slots.send());
         let first_latency = lottery.first_latency.send().to_vec();
+        let first_predictions = lottery.first_predictions.send().to_vec();
         let all = lottery.logs().iter().all(|log| log.all_sent());
         // With entries left over the row counts as changed still, so that the next report carries on.
         let version = if all { lottery.version } else { lottery.version.saturating_sub(1) };
         lottery.sent = Some((seq, version));
         let tallies = PerColor::from_fn(|color| lottery.counts.get(color).to_wire());
         let Lottery { epoch, limit, .. } = *lottery;
-        Some(LotteryReport { epoch, limit, tallies, error_slots, done_slots, first_latency })
+        Some(LotteryReport {
+            epoch,
+            limit,
+            tallies,
+            error_slots,
+            done_slots,
+            first_latency,
+            first_predictions,
+        })
     }
 
     /// The leader took all reports up to `seq`.
@@ -295,6 +319,7 @@ impl Lottery {
             error_slots_again: Log::default(),
             done_slots: Log::default(),
             first_latency: Log::default(),
+            first_predictions: Log::default(),
             // News by itself: that the worker enforces it.
             version: 1,
             acked: 0,
@@ -306,8 +331,14 @@ impl Lottery {
         self.in_flight == 0 && self.acked == self.version
     }
 
-    fn logs(&mut self) -> [&mut Log; 4] {
-        [&mut self.error_slots, &mut self.error_slots_again, &mut self.done_slots, &mut self.first_latency]
+    fn logs(&mut self) -> [&mut Log; 5] {
+        [
+            &mut self.error_slots,
+            &mut self.error_slots_again,
+            &mut self.done_slots,
+            &mut self.first_latency,
+            &mut self.first_predictions,
+        ]
     }
 }
 
@@ -316,6 +347,9 @@ impl Lottery {
 impl Counters {
     fn take(&mut self, entry: &Entry) {
         if let Some(count) = self.outcomes.get_mut(entry.outcome as usize) {
+            *count += 1;
+        }
+        if let Some(count) = entry.prediction.and_then(|bin| self.predictions.or_default(bin)) {
             *count += 1;
         }
         let Some((first_byte_us, total_us)) = entry.times_us else { return };
@@ -341,8 +375,13 @@ impl Counters {
             tally.errors += count * u64::from(error);
         }
         // One by one: collecting would sort, which is code that nothing else here needs.
-        self.first_byte.iter().for_each(|(bucket, count)| _ = tally.first_byte.insert(bucket, *count));
-        self.total.iter().for_each(|(bucket, count)| _ = tally.total.insert(bucket, *count));
+        for (map, counts) in [
+            (&mut tally.first_byte, &self.first_byte),
+            (&mut tally.total, &self.total),
+            (&mut tally.predictions, &self.predictions),
+        ] {
+            counts.iter().for_each(|(place, count)| _ = map.insert(place, *count));
+        }
         tally
     }
 }
@@ -410,7 +449,7 @@ mod tests {
 
     fn end(books: &mut Books, lottery: u32, color: Color, outcome: Outcome, slot: u16) {
         books.started(lottery, color);
-        books.ended(lottery, color, &Entry { outcome, slot: Some(slot), times_us: Some((1500, 3000)) });
+        books.ended(lottery, color, &Entry { outcome, slot: Some(slot), times_us: Some((1500, 3000)), prediction: Some(7) });
     }
 
     #[test]
@@ -456,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_told_once_in_a_while_with_its_first_latency_and_an_error() {
+    fn a_session_is_told_once_in_a_while_with_its_first_latency_and_prediction_and_an_error() {
         let mut books = Books::default();
         let one = open(&mut books, 1, 500);
         books.renew(TOLD_US);
@@ -470,12 +509,13 @@ mod tests {
             seq += 1;
             let row = books.row(one, seq).unwrap();
             books.acked(seq);
-            (row.error_slots, row.first_latency)
+            (row.error_slots, row.first_latency, row.first_predictions)
         };
         let latency = 3 * FIRST_LATENCY_BUCKETS + u32::from(histogram::bucket_of(1500));
-        assert_eq!(told(&mut books, TOLD_US + 1), (vec![3], vec![latency]));
-        assert_eq!(told(&mut books, 2 * TOLD_US), (vec![], vec![]), "the memory is cleared after these");
-        assert_eq!(told(&mut books, 2 * TOLD_US + 1), (vec![3], vec![latency]));
+        let all = (vec![3], vec![latency], vec![3 * PREDICTION_BINS + 7]);
+        assert_eq!(told(&mut books, TOLD_US + 1), all);
+        assert_eq!(told(&mut books, 2 * TOLD_US), (vec![], vec![], vec![]), "the memory is cleared after these");
+        assert_eq!(told(&mut books, 2 * TOLD_US + 1), all);
         books.forget_acks();
         assert_eq!(
             told(&mut books, 2 * TOLD_US + 2).0,
@@ -537,7 +577,7 @@ mod tests {
         (2..=MAX_LOTTERIES as u64).for_each(|epoch| _ = open(&mut books, epoch, 500));
         assert!(matches!(books.open(1000, bps(500), Color::Blue), Opened::Dropped(_)));
         assert_eq!(books.open(1, bps(500), Color::Blue), Opened::Gone);
-        books.ended(first, Color::Green, &Entry { outcome: Outcome::Success, slot: None, times_us: None });
+        books.ended(first, Color::Green, &Entry { outcome: Outcome::Success, slot: None, times_us: None, prediction: None });
         assert!(books.row(first, 1).is_none());
     }
 

@@ -238,13 +238,14 @@ impl Vm {
             }
         }
         for params in reply.params.iter().take(MAX_REPLY_ENTRIES) {
-            let settings = Settings { fuse: params.fuse, hang_ms: params.hang_ms };
+            let predictions = params.predictions.clone();
+            let settings = Settings { fuse: params.fuse, hang_ms: params.hang_ms, predictions };
             let mut known = false;
-            let mut sound = params.hang_ms > 0;
+            let mut sound = params.hang_ms > 0 && params.predictions.as_ref().is_none_or(|p| p.is_sound());
             if sound {
                 for service in self.services.values_mut().filter(|service| service.key.0 == params.id) {
                     known = true;
-                    sound &= service.set(settings);
+                    sound &= service.set(settings.clone());
                 }
             }
             if !sound {
@@ -271,14 +272,16 @@ impl Vm {
 }
 
 /// Most bytes of one row: full histograms of both colors and as many slots as a row carries.
-const MAX_ROW_BYTES: usize = 96 * 1024;
+const MAX_ROW_BYTES: usize = 112 * 1024;
 
 /// About the bytes that a row takes, never less.
 fn row_bytes(row: &LotteryReport) -> usize {
     let tally = |tally: &hueshift_core::contract::Tally| {
-        400 + 40 * tally.outcomes.len() + 28 * (tally.first_byte.len() + tally.total.len())
+        let buckets = tally.first_byte.len() + tally.total.len() + tally.predictions.len();
+        400 + 40 * tally.outcomes.len() + 28 * buckets
     };
-    let slots = 6 * (row.error_slots.len() + row.done_slots.len()) + 8 * row.first_latency.len();
+    let firsts = row.first_latency.len() + row.first_predictions.len();
+    let slots = 6 * (row.error_slots.len() + row.done_slots.len()) + 8 * firsts;
     200 + tally(&row.tallies.blue) + tally(&row.tallies.green) + slots
 }
 

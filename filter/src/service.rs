@@ -8,7 +8,7 @@ use crate::host::Host;
 use crate::problem::{Problem, Problems};
 use crate::shared::{self, SharedCap, SharedTrip};
 use hueshift_core::color::Color;
-use hueshift_core::contract::{FuseParams, ServiceId};
+use hueshift_core::contract::{FuseParams, PredictionParams, ServiceId};
 use hueshift_core::fuse::Fuse;
 use hueshift_core::route_plan::RoutePlan;
 use hueshift_core::share::Bps;
@@ -19,12 +19,14 @@ pub const QUIET_AFTER_US: u64 = 60_000_000;
 const STALE_AFTER_US: u64 = 2_000_000;
 
 /// Settings of a service.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The local fuse.
     pub fuse: Option<FuseParams>,
     /// Age without a byte from upstream from which a request counts as hung.
     pub hang_ms: u64,
+    /// Where answers carry a prediction.
+    pub predictions: Option<PredictionParams>,
 }
 
 /// A service in a release.
@@ -60,11 +62,11 @@ impl Service {
             limit: plan.limit,
             stable: plan.stable,
             seen_us: host.now_us(),
+            fuse: Fuse::new(plan.stable.other(), settings.fuse.as_ref()),
             settings,
             books: Books::default(),
             cap: None,
             trip: SharedTrip::default(),
-            fuse: Fuse::new(plan.stable.other(), settings.fuse.as_ref()),
         };
         service.read_shared(host);
         service

@@ -189,10 +189,12 @@ impl Vm {
     }
 
     fn settings_of(&self, id: ServiceId) -> Settings {
-        let default = self.config.as_ref().map_or(Settings { fuse: None, hang_ms: u64::MAX }, |config| {
-            Settings { fuse: config.fuse, hang_ms: config.hang_ms }
-        });
-        self.settings.get(&id).copied().unwrap_or(default)
+        if let Some(settings) = self.settings.get(&id) {
+            return settings.clone();
+        }
+        let (fuse, hang_ms) =
+            self.config.as_ref().map_or((None, u64::MAX), |config| (config.fuse, config.hang_ms));
+        Settings { fuse, hang_ms, predictions: None }
     }
 
     /// The service that was unused for longest goes, with its books.
@@ -277,7 +279,7 @@ impl Vm {
     }
 
     /// A request ended.
-    pub fn land(&mut self, id: FlightId, outcome: Outcome, host: &mut impl Host) {
+    pub fn land(&mut self, id: FlightId, mut outcome: Outcome, host: &mut impl Host) {
         let Some(flight) = self.flights.end(id) else { return };
         let Booking { service: key, lottery, color } = flight.booking;
         if flight.hung {
@@ -287,14 +289,25 @@ impl Vm {
             }
             return;
         }
+        let Some(service) = self.services.get_mut(&key) else { return };
+        let mut prediction = None;
+        if outcome == Outcome::Success
+            && let Some(params) = &service.settings.predictions
+            && let Some(text) = host.response_header(&params.header)
+        {
+            // The parser of the replies is at hand; another one would be a tenth of the module.
+            prediction = serde_json::from_slice(&text).ok().and_then(|number| params.bin(number));
+            if prediction.is_none() {
+                outcome = Outcome::InvalidPrediction;
+            }
+        }
         let counts = outcome.counts_as();
         self.metrics.ended(key.0, color, counts == Counts::Error);
-        let Some(service) = self.services.get_mut(&key) else { return };
         let times_us = flight.first_byte_us.filter(|_| counts == Counts::Success).map(|first| {
             let since_start = |end: u64| end.saturating_sub(flight.started_us);
             (since_start(first), since_start(host.now_us()))
         });
-        service.books.ended(lottery, color, &Entry { outcome, slot: flight.slot, times_us });
+        service.books.ended(lottery, color, &Entry { outcome, slot: flight.slot, times_us, prediction });
         if counts != Counts::Neither {
             self.observe(key, color, flight.slot, counts == Counts::Error, host);
         }
@@ -402,6 +415,8 @@ mod tests {
     use super::*;
     use crate::fake_host::{Rig, route};
     use crate::service::QUIET_AFTER_US;
+    use hueshift_core::contract::Tally;
+    use std::collections::BTreeMap;
 
     fn colors(rig: &mut Rig, route: &str) -> Vec<Option<Color>> {
         (0..400).map(|n| rig.request(route, &format!("u{n}"), "200")).collect()
@@ -538,6 +553,71 @@ mod tests {
         let green = rig.reports().pop().unwrap().plans.remove(0).lotteries.remove(0).tallies.green;
         assert_eq!((green.hung, green.completed, green.errors, green.in_flight), (1, 2, 1, 0));
         assert_eq!(green.first_byte.values().sum::<u64>(), 1, "a hung request has no latency any more");
+    }
+
+    const PREDICTS: &str = r#"{"params":[{"id":"0123456789abcdef","fuse":null,"hang_ms":1000,
+        "predictions":{"header":"x-prediction","min":0,"max":1,"bins":20}}]}"#;
+
+    /// A whole request whose answer has this prediction.
+    fn predicts(rig: &mut Rig, user: &str, status: &str, prediction: Option<&str>) {
+        let mut stream = rig.start(&route(1, 1, 10_000), user);
+        if let Some(prediction) = prediction {
+            rig.host.response_headers.insert("x-prediction".to_owned(), prediction.as_bytes().to_vec());
+        }
+        rig.answer(&mut stream, status);
+    }
+
+    fn green(rig: &mut Rig) -> (Tally, Vec<u32>) {
+        rig.pass_ms(1000);
+        let row = rig.reports().pop().unwrap().plans.remove(0).lotteries.remove(0);
+        (row.tallies.green, row.first_predictions)
+    }
+
+    #[test]
+    fn predictions_are_counted_by_bin_and_each_session_tells_its_first() {
+        let mut rig = Rig::new();
+        predicts(&mut rig, "before anybody asked", "200", Some("0.5"));
+        rig.reply(PREDICTS);
+        for prediction in ["0.5", "0.99", "1", "0", "1e-3", " 0.07 "] {
+            predicts(&mut rig, "u", "200", Some(prediction));
+        }
+        predicts(&mut rig, "says nothing", "200", None);
+        predicts(&mut rig, "fails", "500", Some("0.5"));
+        predicts(&mut rig, "asked wrongly", "404", Some("0.5"));
+        let (tally, firsts) = green(&mut rig);
+        assert_eq!(tally.predictions, BTreeMap::from([(0, 2), (1, 1), (10, 1), (19, 2)]));
+        assert_eq!((tally.completed, tally.errors), (10, 1));
+        assert_eq!(firsts.iter().map(|entry| entry % 64).collect::<Vec<_>>(), [10], "one session, one draw");
+    }
+
+    #[test]
+    fn a_prediction_that_cannot_be_is_a_failure_of_the_answer() {
+        let mut rig = Rig::new();
+        rig.request(&route(1, 1, 10_000), "u", "200");
+        rig.reply(PREDICTS);
+        let wrong = ["NaN", "inf", "-0.1", "1.01", "", "0.5, 0.6", "high", "0.5x", "1e999", "null", "[0.5]"];
+        for prediction in wrong {
+            predicts(&mut rig, "u", "200", Some(prediction));
+        }
+        let (tally, firsts) = green(&mut rig);
+        assert_eq!(tally.outcomes["invalid_prediction"], wrong.len() as u64);
+        assert_eq!((tally.errors, tally.predictions.len(), firsts.len()), (wrong.len() as u64, 0, 0));
+        assert_eq!(tally.first_byte.values().sum::<u64>(), 1, "a failure has no latency");
+    }
+
+    #[test]
+    fn a_reply_with_senseless_bins_changes_nothing_and_one_without_switches_predictions_off() {
+        let mut rig = Rig::new();
+        rig.request(&route(1, 1, 10_000), "u", "200");
+        rig.reply(PREDICTS);
+        for (from, to) in [("20", "65"), ("20", "1"), ("\"max\":1", "\"max\":0"), ("x-prediction", "")] {
+            rig.reply(&PREDICTS.replace(from, to));
+        }
+        assert_eq!(rig.problem(Problem::Reply), 4);
+        predicts(&mut rig, "u", "200", Some("0.5"));
+        rig.reply(r#"{"params":[{"id":"0123456789abcdef","fuse":null,"hang_ms":1000}]}"#);
+        predicts(&mut rig, "u", "200", Some("0.5"));
+        assert_eq!(green(&mut rig).0.predictions.values().sum::<u64>(), 1);
     }
 
     #[test]

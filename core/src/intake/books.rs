@@ -4,7 +4,8 @@ use super::check;
 use super::facts::{Facts, LIVING_MS, ProxyFacts, Recent, VmFacts};
 use super::silence::{self, Late, Pace, Voice};
 use crate::color::{Color, PerColor};
-use crate::contract::{LotteryReport, PlanReport, Report, Tally};
+use crate::contract::{LotteryReport, PREDICTION_BINS, PlanReport, Report, Tally};
+use crate::histogram::{FIRST_BUCKET, LAST_BUCKET};
 use crate::judge::dead::DeadInput;
 use crate::judge::slots::SlotSet;
 use crate::judge::{Row, Side};
@@ -12,6 +13,7 @@ use crate::share::Bps;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 /// The books of one release.
@@ -64,6 +66,12 @@ struct Lottery {
     new_errors: BTreeSet<u16>,
     new_done: BTreeSet<u16>,
     new_latency: BTreeMap<u16, u16>,
+    new_predictions: BTreeMap<u16, u16>,
+    seen: PerColor<Seen>,
+    /// Workers of a checkpoint, which has no histograms: their first report is only where they begin.
+    restored: BTreeSet<u64>,
+    /// The next row says that all histograms begin at zero: to a judge that was restored the first one is a baseline.
+    begins_again: bool,
     /// What a worker's last report said: it is repeated until it is acknowledged.
     said: BTreeMap<u64, Said>,
     changed: bool,
@@ -74,6 +82,23 @@ struct Lottery {
 struct Said {
     errors: BTreeSet<u16>,
     latency: BTreeSet<u32>,
+    predictions: BTreeSet<u32>,
+}
+
+/// Successful answers of all workers.
+#[derive(Debug, Default)]
+struct Seen {
+    latency: BTreeMap<u16, u64>,
+    predictions: BTreeMap<u16, u64>,
+}
+
+/// What the judge counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Sessions by what they showed first.
+    Session,
+    /// Requests.
+    Request,
 }
 
 /// The counters that judging needs.
@@ -191,13 +216,13 @@ impl Books {
     }
 
     /// See [`super::Intake::rows`].
-    pub fn rows(&mut self, stable: Color) -> Vec<Row> {
+    pub fn rows(&mut self, stable: Color, unit: Unit) -> Vec<Row> {
         let mut rows = Vec::new();
         for (name, mut books) in core::mem::take(&mut self.left) {
-            books.rows(&name, &self.numbers, stable, &mut rows);
+            books.rows(&name, &self.numbers, stable, unit, &mut rows);
         }
         for (name, books) in &mut self.proxies {
-            books.rows(name, &self.numbers, stable, &mut rows);
+            books.rows(name, &self.numbers, stable, unit, &mut rows);
         }
         for row in &rows {
             row.done_slots.iter().flatten().for_each(|slot| _ = self.told_done.insert(*slot));
@@ -274,6 +299,8 @@ impl Books {
     pub fn restore(checkpoint: IntakeCheckpoint, now_ms: u64, heard_ms: u64) -> Self {
         let tallies = |counts: PerColor<Counts>| PerColor::from_fn(|color| counts.get(color).tally());
         let lottery = |vms: BTreeMap<u64, PerColor<Counts>>| Lottery {
+            restored: vms.keys().copied().collect(),
+            begins_again: true,
             vms: vms.into_iter().map(|(vm, counts)| (vm, tallies(counts))).collect(),
             ..Lottery::default()
         };
@@ -353,7 +380,14 @@ impl ProxyBooks {
         }
     }
 
-    fn rows(&mut self, name: &str, numbers: &[(u64, Bps)], stable: Color, rows: &mut Vec<Row>) {
+    fn rows(
+        &mut self,
+        name: &str,
+        numbers: &[(u64, Bps)],
+        stable: Color,
+        unit: Unit,
+        rows: &mut Vec<Row>,
+    ) {
         if self.lotteries.values().any(Lottery::has_news) {
             self.row_seq = self.row_seq.saturating_add(1);
         }
@@ -366,18 +400,16 @@ impl ProxyBooks {
                 seq: self.row_seq,
                 epoch: *number as u64,
                 split: limit.fraction(),
-                blue: Some(lottery.side(stable)),
-                green: Some(lottery.side(stable.other())),
+                blue: Some(lottery.side(stable, unit)),
+                green: Some(lottery.side(stable.other(), unit)),
                 control: None,
                 error_slots: core::mem::take(&mut lottery.new_errors).into_iter().collect(),
                 done_slots: Some(core::mem::take(&mut lottery.new_done).into_iter().collect()),
-                first_latency: core::mem::take(&mut lottery.new_latency)
-                    .into_iter()
-                    .map(|(slot, bucket)| (slot, i32::from(bucket)))
-                    .collect(),
-                ..Row::default()
+                first_latency: firsts(&mut lottery.new_latency),
+                first_predictions: firsts(&mut lottery.new_predictions),
             });
-            lottery.changed = false;
+            // What was counted since the beginning follows in the next row.
+            lottery.changed = core::mem::take(&mut lottery.begins_again) && unit == Unit::Request;
         }
     }
 }
@@ -390,6 +422,7 @@ impl Lottery {
             || !self.new_errors.is_empty()
             || !self.new_done.is_empty()
             || !self.new_latency.is_empty()
+            || !self.new_predictions.is_empty()
     }
 
     /// Books one worker's counters; gives the requests that it started since.
@@ -401,8 +434,14 @@ impl Lottery {
         totals: &mut PerColor<Tally>,
     ) -> PerColor<u64> {
         let last = self.vms.entry(vm).or_default();
+        let restored = self.restored.remove(&vm);
         let started = PerColor::from_fn(|color| {
             let (now, last) = (report.tallies.get(color), last.get_mut(color));
+            if !restored {
+                let Seen { latency, predictions } = self.seen.get_mut(color);
+                grow(latency, &last.first_byte, &now.first_byte);
+                grow(predictions, &last.predictions, &now.predictions);
+            }
             let started = now.started.saturating_sub(last.started);
             self.changed |= Counts::of(now) != Counts::of(last);
             advance(last, now, totals.get_mut(color));
@@ -421,26 +460,51 @@ impl Lottery {
         for (slot, bucket) in latency.filter_map(|entry| check::first_latency(*entry)) {
             self.new_latency.entry(slot).or_insert(bucket);
         }
+        let predictions = report.first_predictions.iter().filter(|entry| !said.predictions.contains(*entry));
+        for (slot, bin) in predictions.filter_map(|entry| check::first_prediction(*entry)) {
+            self.new_predictions.entry(slot).or_insert(bin);
+        }
         said.errors = report.error_slots.iter().copied().collect();
         said.latency = report.first_latency.iter().copied().collect();
+        said.predictions = report.first_predictions.iter().copied().collect();
         let candidates = report.done_slots.iter().filter(|slot| **slot < report.limit.get());
         self.new_done.extend(candidates.filter(|slot| !told_done.contains(**slot)));
         started
     }
 
     /// The sum over the workers.
-    fn side(&self, color: Color) -> Side {
+    fn side(&self, color: Color, unit: Unit) -> Side {
         let sum = |counter: fn(&Tally) -> u64| {
             let sum = self.vms.values().fold(0u64, |sum, vm| sum.saturating_add(counter(vm.get(color))));
             Some(i64::try_from(sum).unwrap_or(i64::MAX))
         };
-        Side {
+        let mut side = Side {
             requests: sum(|tally| tally.completed),
             errors: sum(|tally| tally.errors),
             started: sum(|tally| tally.started),
             ..Side::default()
+        };
+        if unit == Unit::Request {
+            let Seen { latency, predictions } = self.seen.get(color);
+            side.latency = self.histogram(latency, FIRST_BUCKET..=LAST_BUCKET);
+            let bins = u16::try_from(PREDICTION_BINS).unwrap_or(u16::MAX);
+            side.predictions = self.histogram(predictions, 0..=bins.saturating_sub(1));
         }
+        side
     }
+
+    fn histogram(&self, counts: &BTreeMap<u16, u64>, places: RangeInclusive<u16>) -> BTreeMap<i32, i64> {
+        if self.begins_again {
+            return places.map(|place| (place.into(), 0)).collect();
+        }
+        let count = |(place, n): (&u16, &u64)| (i32::from(*place), i64::try_from(*n).unwrap_or(i64::MAX));
+        counts.iter().map(count).collect()
+    }
+}
+
+/// Takes out slots with what each showed first.
+fn firsts(new: &mut BTreeMap<u16, u16>) -> Vec<(u16, i32)> {
+    core::mem::take(new).into_iter().map(|(slot, place)| (slot, i32::from(place))).collect()
 }
 
 /// Moves `last` on to `now` and adds the difference to `total`. Gauges are not counters and stay out.
@@ -456,6 +520,15 @@ fn advance(last: &mut Tally, now: &Tally, total: &mut Tally) {
     advance_map(&mut last.outcomes, &now.outcomes, &mut total.outcomes);
     advance_map(&mut last.first_byte, &now.first_byte, &mut total.first_byte);
     advance_map(&mut last.total, &now.total, &mut total.total);
+    advance_map(&mut last.predictions, &now.predictions, &mut total.predictions);
+}
+
+/// Adds to `sum` what `now` has more than `last`.
+fn grow(sum: &mut BTreeMap<u16, u64>, last: &BTreeMap<u16, u64>, now: &BTreeMap<u16, u64>) {
+    for (place, now) in now {
+        let sum = sum.entry(*place).or_default();
+        *sum = sum.saturating_add(now.saturating_sub(last.get(place).copied().unwrap_or(0)));
+    }
 }
 
 fn advance_map<K: Ord + Clone>(

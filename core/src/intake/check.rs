@@ -3,7 +3,7 @@
 use super::Malformed;
 use super::books::Books;
 use crate::color::Color;
-use crate::contract::{FIRST_LATENCY_BUCKETS, Report, SLOTS, ServiceId, Tally};
+use crate::contract::{FIRST_LATENCY_BUCKETS, PREDICTION_BINS, Report, SLOTS, ServiceId, Tally};
 use crate::histogram::{FIRST_BUCKET, LAST_BUCKET};
 use alloc::collections::BTreeSet;
 
@@ -26,11 +26,15 @@ pub(super) fn shape(report: &Report) -> Result<(), Malformed> {
             for tally in Color::BOTH.map(|color| lottery.tallies.get(color)) {
                 rule(tally.errors <= tally.completed, Malformed::Errors)?;
                 rule(small(tally), Malformed::TooLarge)?;
+                let mut bins = tally.predictions.keys();
+                rule(bins.all(|bin| u32::from(*bin) < PREDICTION_BINS), Malformed::Slot)?;
             }
             let slots = lottery.error_slots.iter().chain(&lottery.done_slots);
             rule(slots.into_iter().all(|slot| *slot < SLOTS), Malformed::Slot)?;
-            let mut firsts = lottery.first_latency.iter();
-            rule(firsts.all(|entry| first_latency(*entry).is_some()), Malformed::Slot)?;
+            let mut latency = lottery.first_latency.iter();
+            rule(latency.all(|entry| first_latency(*entry).is_some()), Malformed::Slot)?;
+            let mut predictions = lottery.first_predictions.iter();
+            rule(predictions.all(|entry| first_prediction(*entry).is_some()), Malformed::Slot)?;
         }
     }
     Ok(())
@@ -63,13 +67,23 @@ pub(super) fn growth<'a>(
 
 /// Slot and latency bucket of an entry of `first_latency`; `None` if one of them is none.
 pub(super) fn first_latency(entry: u32) -> Option<(u16, u16)> {
-    let slot = u16::try_from(entry / FIRST_LATENCY_BUCKETS).ok()?;
-    let bucket = u16::try_from(entry % FIRST_LATENCY_BUCKETS).ok()?;
-    (slot < SLOTS && (FIRST_BUCKET..=LAST_BUCKET).contains(&bucket)).then_some((slot, bucket))
+    first(entry, FIRST_LATENCY_BUCKETS).filter(|(_, bucket)| (FIRST_BUCKET..=LAST_BUCKET).contains(bucket))
+}
+
+/// Slot and bin of an entry of `first_predictions`, likewise.
+pub(super) fn first_prediction(entry: u32) -> Option<(u16, u16)> {
+    first(entry, PREDICTION_BINS)
+}
+
+fn first(entry: u32, places: u32) -> Option<(u16, u16)> {
+    let slot = u16::try_from(entry.checked_div(places)?).ok()?;
+    let place = u16::try_from(entry.checked_rem(places)?).ok()?;
+    (slot < SLOTS).then_some((slot, place))
 }
 
 fn small(tally: &Tally) -> bool {
     let counters = [tally.started, tally.completed, tally.errors, tally.hung];
     let classes = tally.outcomes.values().chain(tally.first_byte.values()).chain(tally.total.values());
+    let classes = classes.chain(tally.predictions.values());
     counters.iter().chain(classes).all(|count| *count <= MAX_COUNT)
 }
