@@ -501,7 +501,7 @@ mod tests {
     #[test]
     fn a_prediction_falls_into_one_bin_or_is_none() {
         let params = PredictionParams { header: "x".into(), min: -1.0, max: 1.0, bins: 20 };
-        let bins = [-1.0, -0.95, -0.9, 0.0, 0.99, 1.0].map(|value| params.bin(value));
+        let bins = [-1.0, -0.95, -0.85, 0.0, 0.99, 1.0].map(|value| params.bin(value));
         assert_eq!(bins, [0, 0, 1, 10, 19, 19].map(Some));
         for value in [-1.01, 1.01, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(params.bin(value), None, "{value}");

@@ -71,7 +71,7 @@ use ledger::Without;
 use libm::log;
 use line::{Counted, MetricLogs};
 use load::LoadGuard;
-use predictions::Past;
+use predictions::{Distance, Past};
 use ratio::{Errors, Ratio};
 use restarts::{Restarts, Schedule, Scheme};
 use scales::{Scale, Window};
@@ -175,6 +175,11 @@ struct Scores {
     shared_incident: bool,
     /// The candidate is slower than stable was at that load.
     slow_at_load: bool,
+    /// Predictions that may differ, but not so much: how far they are, and whether that condemns.
+    #[serde(default)]
+    distance: Option<Distance>,
+    #[serde(default)]
+    too_far: bool,
 }
 
 const CHECKPOINT_VERSION: u32 = 1;
@@ -324,6 +329,11 @@ impl Judge {
             shared_incident: self.last.shared_incident,
             slow_at_load: self.last.slow_at_load,
             comparable: self.is_comparable(),
+            predictions: self.last.distance.map(|distance| evidence::Predictions {
+                distance,
+                allowed: self.analysis.ks_reject,
+                too_far: self.last.too_far,
+            }),
         }
     }
 
@@ -357,6 +367,7 @@ impl Judge {
                 let mut judge = record.judge;
                 // A latch is no evidence: whether it condemns must follow from what is there.
                 judge.condemned = false;
+                judge.last.too_far = false;
                 judge.score();
                 Ok(judge.evidence())
             }
@@ -679,15 +690,30 @@ impl Judge {
             || self.control.noisy
             || slow_at_load;
         self.condemned |= counted >= analysis.rollback_at();
-        // The band is valid at all times; it needs no windows.
+        // The band is valid at all times; it needs no shorter windows.
+        let (mut distance, mut too_far) = (None, self.last.too_far);
         for sitting in self.sittings.iter_mut().filter(|sitting| sitting.window.is_whole()) {
-            let everyone = sitting.case.as_mut().is_some_and(|case| case.predictions_condemn(analysis));
-            self.condemned |= match &self.witnesses {
-                Some(all) => sitting.absent.predictions_condemn(all, everyone, analysis),
+            let Some(case) = &mut sitting.case else { continue };
+            let ln_part = sitting.window.ln_part();
+            let everyone = case.predictions_condemn(analysis, ln_part);
+            distance = case.distance(analysis, ln_part);
+            too_far |= match &self.witnesses {
+                Some(all) => sitting.absent.predictions_condemn(all, everyone, analysis, ln_part),
                 None => everyone,
             };
         }
-        self.last = Scores { log_e, metrics, alone, log_srm, suspicious, shared_incident, slow_at_load };
+        self.condemned |= too_far;
+        self.last = Scores {
+            log_e,
+            metrics,
+            alone,
+            log_srm,
+            suspicious,
+            shared_incident,
+            slow_at_load,
+            distance,
+            too_far,
+        };
     }
 
     fn verdict_for(&self, requirement: Requirement) -> Verdict {

@@ -126,6 +126,61 @@ fn slots_are_told_once_and_only_the_candidates_are_done() {
 }
 
 #[test]
+fn a_sessions_first_prediction_is_told_once_until_it_predicts_again() {
+    let mut intake = Intake::default();
+    let mut first = lottery(1, 500, tally(5, 5, 0), tally(1, 1, 0));
+    first.first_predictions = vec![3 * 64 + 19, 9_999 * 64];
+    intake.take(&report(1, 1, vec![plan(1, vec![first.clone()])]), 0);
+    assert_eq!(rows(&mut intake)[0].first_predictions, [(3, 19), (9_999, 0)]);
+    // Not yet acknowledged: the filter says them again, with one that is new.
+    first.first_predictions.push(4 * 64 + 2);
+    intake.take(&report(1, 2, vec![plan(1, vec![first.clone()])]), 0);
+    assert_eq!(rows(&mut intake)[0].first_predictions, [(4, 2)]);
+    first.first_predictions = vec![10_000 * 64];
+    let taken = intake.take(&report(1, 3, vec![plan(1, vec![first])]), 0);
+    assert_eq!(taken.outcome, Outcome::Malformed(Malformed::Slot));
+    // A filter from before predictions were counted says nothing of them.
+    let old = r#"{"epoch":1,"limit":500,"blue":{"started":9,"completed":9},"green":{"started":2,"completed":2}}"#;
+    let old: LotteryReport = serde_json::from_str(old).unwrap();
+    assert_eq!(intake.take(&report(1, 3, vec![plan(1, vec![old])]), 0).outcome, Outcome::Accepted);
+}
+
+#[test]
+fn where_requests_are_the_unit_rows_have_what_all_workers_saw_since_a_restart_too() {
+    let seen = |n: u64| Tally {
+        first_byte: BTreeMap::from([(200, n)]),
+        predictions: BTreeMap::from([(7, n)]),
+        ..tally(n, n, 0)
+    };
+    let last = |intake: &mut Intake| {
+        let rows = intake.rows_by_request(ID, 1, Color::Blue);
+        let blue = rows.last().unwrap().blue.clone().unwrap();
+        (blue.latency, blue.predictions)
+    };
+    let of = |n: i64| (BTreeMap::from([(200, n)]), BTreeMap::from([(7, n)]));
+    let mut intake = Intake::default();
+    intake.take(&one(1, 1, seen(10), tally(2, 2, 0)), 0);
+    intake.take(&one(2, 1, seen(20), tally(2, 2, 0)), 0);
+    assert_eq!(last(&mut intake), of(30));
+    let mut restarted = Intake::default();
+    restarted.restore(ID, 1, intake.checkpoint(ID, 1), 0);
+    // What a worker had counted before is only where it begins, whenever it speaks.
+    restarted.take(&one(1, 2, seen(13), tally(2, 2, 0)), 0);
+    let (latency, predictions) = last(&mut restarted);
+    assert!(latency.values().chain(predictions.values()).all(|n| *n == 0), "a baseline for the judge");
+    assert_eq!((latency.len(), predictions.len()), (256, 64));
+    restarted.take(&one(1, 3, seen(15), tally(2, 2, 0)), 0);
+    assert_eq!(last(&mut restarted), of(2));
+    restarted.take(&one(2, 2, seen(25), tally(2, 2, 0)), 0);
+    assert_eq!(last(&mut restarted), of(2));
+    restarted.take(&one(3, 1, seen(4), tally(0, 0, 0)), 0);
+    assert_eq!(last(&mut restarted), of(6), "a new worker begins at zero");
+    let hostile = Tally { predictions: BTreeMap::from([(64, 1)]), ..seen(30) };
+    let refused = restarted.take(&one(2, 3, hostile, tally(2, 2, 0)), 0);
+    assert_eq!(refused.outcome, Outcome::Malformed(Malformed::Slot));
+}
+
+#[test]
 fn what_cannot_be_is_refused_whole_and_not_acknowledged() {
     let mut intake = Intake::default();
     intake.take(&one(1, 1, tally(10, 10, 3), tally(2, 2, 0)), 0);

@@ -274,8 +274,13 @@ impl Analysis {
     /// The evidence that condemns. With history a part of alpha is what its limit itself may be wrong by, from the
     /// release's start on.
     pub fn rollback_at(&self) -> f64 {
+        log(1.0 / self.budget())
+    }
+
+    /// What of alpha the tests may spend.
+    pub fn budget(&self) -> f64 {
         let limits = if self.metrics.contains(&Metric::History) { LIMIT_ALPHA } else { 0.0 };
-        log(1.0 / (self.alpha - limits))
+        self.alpha - limits
     }
 
     /// A metric's part of the budget; 0 if it is not judged.

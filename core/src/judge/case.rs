@@ -13,6 +13,7 @@ use super::restarts::{Restarts, Schedule};
 use super::testimony::Heard;
 use alloc::vec;
 use alloc::vec::Vec;
+use libm::exp;
 use serde::{Deserialize, Serialize};
 
 /// The evidence from one set of witnesses.
@@ -182,16 +183,26 @@ impl Case {
         }
     }
 
-    /// Whether predictions are surely too far from stable's (latched). They spend their own part of alpha.
-    pub fn predictions_condemn(&mut self, analysis: &Analysis) -> bool {
-        let alpha = analysis.alpha * analysis.part(Metric::Predictions);
+    /// Whether predictions are surely too far from stable's (latched). They spend their own part of what a window has
+    /// of alpha, `ln_part`.
+    pub fn predictions_condemn(&mut self, analysis: &Analysis, ln_part: f64) -> bool {
+        let alpha = band_alpha(analysis, ln_part);
         self.band.as_mut().is_some_and(|band| band.fired(alpha, analysis.ks_reject))
     }
 
-    /// The distance of predictions in the newest lottery.
-    pub fn distance(&self, analysis: &Analysis) -> Option<Distance> {
-        self.band.as_ref()?.newest(analysis.alpha * analysis.part(Metric::Predictions))
+    /// What [`Case::predictions_condemn`] last said.
+    pub fn is_too_far(&self) -> bool {
+        self.band.as_ref().is_some_and(Band::has_fired)
     }
+
+    /// How far predictions are from stable's: in the lottery that condemned, else in the newest one.
+    pub fn distance(&self, analysis: &Analysis, ln_part: f64) -> Option<Distance> {
+        self.band.as_ref()?.shown(band_alpha(analysis, ln_part), analysis.ks_reject)
+    }
+}
+
+fn band_alpha(analysis: &Analysis, ln_part: f64) -> f64 {
+    analysis.budget() * analysis.part(Metric::Predictions) * exp(ln_part)
 }
 
 /// Sums of increments, alternative by alternative; `None` of none.

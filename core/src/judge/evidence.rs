@@ -3,6 +3,7 @@
 use super::certificate::Tolerance;
 use super::line::{Counted, MetricLogs};
 use super::math::rate_interval;
+use super::predictions::Distance;
 use super::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,20 @@ pub struct Evidence {
     /// Whether the loads of the colors allow latencies to be compared now.
     #[serde(default)]
     pub comparable: bool,
+    /// Predictions that may differ, once both colors made some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<Predictions>,
+}
+
+/// How far the candidate's predictions are from stable's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Predictions {
+    /// The largest difference of the two distributions (Kolmogorov and Smirnov).
+    pub distance: Distance,
+    /// The distance that is allowed.
+    pub allowed: f64,
+    /// Whether it is surely larger than that.
+    pub too_far: bool,
 }
 
 /// A rate and the interval that holds it at all times with probability 1 - alpha.

@@ -101,10 +101,18 @@ impl Band {
         self.fired
     }
 
-    /// The newest lottery's distance in which both roles were seen.
-    pub fn newest(&self, alpha: f64) -> Option<Distance> {
-        let mut epochs = (1u32..).zip(self.epochs.values()).collect::<Vec<_>>().into_iter().rev();
-        epochs.find_map(|(i, seen)| distance(&seen.green, &seen.blue, alpha * exp2(-f64::from(i))))
+    /// Whether it fired.
+    pub fn has_fired(&self) -> bool {
+        self.fired
+    }
+
+    /// The distance of the first lottery that condemns, else of the newest one in which both roles were seen.
+    pub fn shown(&self, alpha: f64, reject: f64) -> Option<Distance> {
+        let epochs = (1u32..).zip(self.epochs.values());
+        let mut distances =
+            epochs.filter_map(|(i, seen)| distance(&seen.green, &seen.blue, alpha * exp2(-f64::from(i))));
+        let mut newest = None;
+        distances.find(|distance| newest.insert(*distance).lower > reject).or(newest)
     }
 
     /// Whether there is nothing yet.

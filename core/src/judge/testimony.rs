@@ -5,7 +5,7 @@
 //! computed once; what does depend on it (which slots are new to whom) is worked out once for all cases of a window
 //! ([`Heard`]).
 
-use super::analysis::{Analysis, Mode};
+use super::analysis::{Analysis, Mode, PredictionMode};
 use super::block::{Block, Stratum};
 use super::buckets::Buckets;
 use super::firsts::Firsts;
@@ -72,8 +72,19 @@ pub struct Closed {
 pub struct Sessions {
     errors: Ledger,
     latency: Firsts,
-    predictions: Firsts,
+    predictions: Predictions,
 }
+
+/// Sessions' first predictions. Each lottery has a band of its own, and any of them may condemn on its own part of
+/// alpha: a union bound, which holds however much lotteries have in common. So a session that was heard in one lottery is
+/// heard again in the next, perhaps on the other color, and a service with few sessions is judged by all of them at
+/// each share. One process over all lotteries (equality) hears a session once.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Predictions(BTreeMap<u64, Firsts>);
+
+/// Lotteries whose predictions are heard side by side: Envoys change over one after the other. A late word of an older
+/// one is not heard.
+const LOTTERIES: usize = 4;
 
 /// A tick as the cases of one window hear it.
 #[derive(Debug, Default)]
@@ -113,7 +124,12 @@ impl Sessions {
                 heard.batches.extend(self.errors.batch(&said.error_slots, said.limit, speaker));
             }
             self.latency.take(t_ms, stratum, speaker, said.limit, &said.first_latency);
-            self.predictions.take(t_ms, stratum, speaker, said.limit, &said.first_predictions);
+            let memory = if analysis.prediction_mode == PredictionMode::Effect { stratum.1 } else { 0 };
+            if let Some(predictions) = self.predictions.of(memory)
+                && !said.first_predictions.is_empty()
+            {
+                predictions.take(t_ms, stratum, speaker, said.limit, &said.first_predictions);
+            }
             heard.closed.extend(said.closed.as_ref().map(|closed| (speaker, stratum.1, closed)));
             heard.seconds.extend(said.second.map(|second| (speaker, second)));
         }
@@ -124,15 +140,18 @@ impl Sessions {
                 heard.latency.push((seat_of(&proxy), new_to, sums));
             }
         }
-        for (((proxy, epoch), new_to), observed) in self.predictions.close(t_ms, analysis) {
-            heard.predictions.push((seat_of(&proxy), new_to, epoch, observed));
+        for predictions in self.predictions.0.values_mut() {
+            for (((proxy, epoch), new_to), observed) in predictions.close(t_ms, analysis) {
+                heard.predictions.push((seat_of(&proxy), new_to, epoch, observed));
+            }
         }
         heard
     }
 
     /// Whether time alone will close a block at `t_ms`.
     pub fn any_closes(&self, t_ms: u64, analysis: &Analysis) -> bool {
-        self.latency.any_closes(t_ms, analysis) || self.predictions.any_closes(t_ms, analysis)
+        let mut predictions = self.predictions.0.values();
+        self.latency.any_closes(t_ms, analysis) || predictions.any(|firsts| firsts.any_closes(t_ms, analysis))
     }
 
     /// Drops latencies that may be part of the reference.
@@ -143,7 +162,23 @@ impl Sessions {
     /// Drops what a checkpoint cannot keep.
     pub fn drop_exceptions(&mut self) {
         self.latency.drop_exceptions();
-        self.predictions.drop_exceptions();
+        self.predictions.0.values_mut().for_each(Firsts::drop_exceptions);
+    }
+}
+
+// === impl Predictions ===
+
+impl Predictions {
+    /// The memory of a lottery; `None`: it is over.
+    fn of(&mut self, lottery: u64) -> Option<&mut Firsts> {
+        if !self.0.contains_key(&lottery) && self.0.len() >= LOTTERIES {
+            let oldest = *self.0.keys().next()?;
+            if lottery < oldest {
+                return None;
+            }
+            self.0.remove(&oldest);
+        }
+        Some(self.0.entry(lottery).or_default())
     }
 }
 

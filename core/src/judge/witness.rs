@@ -62,6 +62,9 @@ pub struct Absent {
 struct Words {
     without: Vec<MetricLogs>,
     without_both: Vec<Vec<MetricLogs>>,
+    /// Whether predictions are too far for each case without one witness.
+    #[serde(default)]
+    too_far: bool,
 }
 
 /// How much one proxy's word can be left out.
@@ -220,20 +223,30 @@ impl Absent {
 
     fn words(&self, protection: Protection, analysis: &Analysis, noisy: bool) -> Words {
         let of = |case: &Case| case.metrics(analysis, noisy);
+        let too_far = self.without.iter().all(Case::is_too_far);
         let without_both = match protection {
             Protection::Full => self.without_both.iter().map(|row| row.iter().map(of).collect()).collect(),
             _ => Vec::new(),
         };
-        Words { without: self.without.iter().map(of).collect(), without_both }
+        Words { without: self.without.iter().map(of).collect(), without_both, too_far }
     }
 
     /// Whether predictions condemn, whoever is left out.
-    pub fn predictions_condemn(&mut self, all: &Witnesses, everyone: bool, analysis: &Analysis) -> bool {
+    pub fn predictions_condemn(
+        &mut self,
+        all: &Witnesses,
+        everyone: bool,
+        analysis: &Analysis,
+        ln_part: f64,
+    ) -> bool {
         if all.protection() != Protection::Full {
             return everyone;
         }
+        if let Some(said) = &self.said {
+            return everyone && said.too_far;
+        }
         // All of them: each latches by itself.
-        self.without.iter_mut().fold(everyone, |all, case| case.predictions_condemn(analysis) && all)
+        self.without.iter_mut().fold(everyone, |all, case| case.predictions_condemn(analysis, ln_part) && all)
     }
 
     /// The proxy on whose word alone a condemnation by all would rest: without it nothing is left of the suspicion.
