@@ -281,8 +281,47 @@ pub struct AnalysisSpec {
     pub error_floor: f64,
     /// Whether steps may also be certified by an absolute error rate (5 %, 2 %, 1 % by share).
     pub absolute_certificate: bool,
+    /// Where answers carry what the model says; absent: predictions are not judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<PredictionsSpec>,
     /// The fuse inside each Envoy.
     pub fuse: FuseSpec,
+}
+
+/// Where answers carry what the model says, and how much it may differ from stable's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::predictions()))]
+pub struct PredictionsSpec {
+    /// Response header with one number, as JSON writes it. A successful answer that has another text there, or a
+    /// number outside of min..=max, counts as an error; one without the header says nothing.
+    #[schemars(schema_with = "schema::word")]
+    pub header: String,
+    /// Least prediction.
+    #[serde(default = "PredictionsSpec::default_min")]
+    pub min: f64,
+    /// Largest prediction.
+    #[serde(default = "PredictionsSpec::default_max")]
+    pub max: f64,
+    /// Bins of equal width between them, 2..=64.
+    #[serde(default = "PredictionsSpec::default_bins")]
+    pub bins: u16,
+    /// `effect` (default): a new model may differ, but not by much. `equality`: it is the same model, any shift is a
+    /// fault.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::predictions_mode")]
+    pub mode: PredictionsMode,
+}
+
+/// How predictions are compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PredictionsMode {
+    /// Only a large distance of the two distributions condemns.
+    #[default]
+    Effect,
+    /// Any difference beyond chance condemns.
+    Equality,
 }
 
 /// The fuse inside each Envoy: it trips without the controller.
@@ -330,6 +369,7 @@ impl Default for AnalysisSpec {
             ratio_margin: 1.25,
             error_floor: 0.001,
             absolute_certificate: true,
+            predictions: None,
             fuse: FuseSpec::default(),
         }
     }
@@ -379,6 +419,33 @@ impl BlueGreen {
     /// Mesh: the VirtualService whose routes are managed; none on one machine.
     pub fn virtual_service(&self) -> Option<&str> {
         self.spec.routing.virtual_service.as_deref().or(self.spec.service.as_deref())
+    }
+}
+
+// === impl PredictionsSpec ===
+
+impl PredictionsSpec {
+    /// Probabilities in twenty bins.
+    pub fn of(header: impl Into<String>) -> Self {
+        PredictionsSpec {
+            header: header.into(),
+            min: Self::default_min(),
+            max: Self::default_max(),
+            bins: Self::default_bins(),
+            mode: PredictionsMode::default(),
+        }
+    }
+
+    fn default_min() -> f64 {
+        0.0
+    }
+
+    fn default_max() -> f64 {
+        1.0
+    }
+
+    fn default_bins() -> u16 {
+        20
     }
 }
 

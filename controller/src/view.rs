@@ -8,10 +8,10 @@
 
 mod words;
 
-pub use self::words::{ended, goes_on, odds, percent, rolls_back};
+pub use self::words::{ended, goes_on, odds, percent, predictions_moved, rolls_back};
 
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::judge::evidence::{Interval, Slots};
+use hueshift_core::judge::evidence::{Interval, Predictions, Slots};
 use hueshift_core::judge::{Checkpoint, Evidence, Verdict};
 use hueshift_core::share::Bps;
 use serde::{Deserialize, Serialize};
@@ -214,6 +214,9 @@ pub struct EvidenceView {
     /// How long that takes if they keep coming as they did in this release, ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub still_ms: Option<u64>,
+    /// How far the candidate's predictions are from stable's, where that is judged and both made some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<Predictions>,
 }
 
 /// One way in which the current step may be certified.
@@ -340,6 +343,8 @@ pub enum Cause {
     Hung,
     /// Slower than stable, beyond chance.
     Latency,
+    /// Its predictions differ too much from stable's, beyond chance.
+    Predictions,
     /// Nothing but errors for seconds.
     Dead,
     /// The fuse inside the proxies tripped.

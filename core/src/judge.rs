@@ -690,17 +690,23 @@ impl Judge {
             || self.control.noisy
             || slow_at_load;
         self.condemned |= counted >= analysis.rollback_at();
-        // The band is valid at all times; it needs no shorter windows.
-        let (mut distance, mut too_far) = (None, self.last.too_far);
-        for sitting in self.sittings.iter_mut().filter(|sitting| sitting.window.is_whole()) {
+        // Bands of all windows share their alpha as the tests do. Shown is the whole release's, or what condemned.
+        let (mut distance, mut too_far) = (None, false);
+        for sitting in &mut self.sittings {
             let Some(case) = &mut sitting.case else { continue };
             let ln_part = sitting.window.ln_part();
             let everyone = case.predictions_condemn(analysis, ln_part);
-            distance = case.distance(analysis, ln_part);
-            too_far |= match &self.witnesses {
+            let condemns = match &self.witnesses {
                 Some(all) => sitting.absent.predictions_condemn(all, everyone, analysis, ln_part),
                 None => everyone,
             };
+            if sitting.window.is_whole() || (condemns && !too_far) {
+                distance = case.distance(analysis, ln_part);
+            }
+            too_far |= condemns;
+        }
+        if self.last.too_far {
+            (distance, too_far) = (self.last.distance, true);
         }
         self.condemned |= too_far;
         self.last = Scores {

@@ -140,7 +140,8 @@ fn a_sessions_first_prediction_is_told_once_until_it_predicts_again() {
     let taken = intake.take(&report(1, 3, vec![plan(1, vec![first])]), 0);
     assert_eq!(taken.outcome, Outcome::Malformed(Malformed::Slot));
     // A filter from before predictions were counted says nothing of them.
-    let old = r#"{"epoch":1,"limit":500,"blue":{"started":9,"completed":9},"green":{"started":2,"completed":2}}"#;
+    let old =
+        r#"{"epoch":1,"limit":500,"blue":{"started":9,"completed":9},"green":{"started":2,"completed":2}}"#;
     let old: LotteryReport = serde_json::from_str(old).unwrap();
     assert_eq!(intake.take(&report(1, 3, vec![plan(1, vec![old])]), 0).outcome, Outcome::Accepted);
 }

@@ -56,7 +56,11 @@ fn a_large_shift_condemns_and_says_how_large_it_is() {
         let mut judge = Judge::new(analysis(PredictionMode::Effect)).unwrap();
         for seq in 1..=20u16 {
             let sessions = (seq - 1) * 100..seq * 100;
-            judge.tick(u64::from(seq) * 1_000, &[row("gw", seq.into(), 1, sessions, green, spread)]);
+            let row = row("gw", seq.into(), 1, sessions, green, spread);
+            // A record is made at the decision.
+            if judge.tick(u64::from(seq) * 1_000, &[row]).verdict == Verdict::Rollback {
+                break;
+            }
         }
         assert_eq!(judge.verdict(), verdict);
         let evidence = judge.evidence();
@@ -85,6 +89,24 @@ fn a_session_counts_once_per_lottery_and_again_in_the_next() {
     // A word of the old lottery that comes late changes only the old one.
     judge.tick(14_000, &[row("gw-late", 1, 1, 0..60, shifted, spread)]);
     assert_eq!(judge.evidence().predictions.unwrap().distance, second);
+}
+
+#[test]
+fn a_late_shift_is_found_among_sessions_that_all_spoke_before() {
+    let mut judge = Judge::new(analysis(PredictionMode::Effect)).unwrap();
+    // The filter tells of each of a thousand sessions again every five seconds, for ten minutes and longer.
+    let mut found = None;
+    for second in 1..=660u64 {
+        let green = if second > 600 { shifted } else { spread };
+        let first = u16::try_from(second % 5).unwrap() * 100;
+        let row = row("gw", second, 1, first..first + 100, green, spread);
+        if judge.tick(second * 1_000, &[row]).verdict == Verdict::Rollback {
+            found = Some(second);
+            break;
+        }
+    }
+    assert!(found.is_some_and(|second| (601..=620).contains(&second)), "{found:?}");
+    assert!(judge.evidence().predictions.unwrap().distance.lower > 0.15);
 }
 
 #[test]

@@ -191,7 +191,11 @@ impl Books {
         if let Some(lottery) = self.lotteries.get_mut(&number) {
             lottery.counts.get_mut(color).hung += 1;
         }
-        self.count(number, color, &Entry { outcome: Outcome::Timeout, slot, times_us: None, prediction: None });
+        self.count(
+            number,
+            color,
+            &Entry { outcome: Outcome::Timeout, slot, times_us: None, prediction: None },
+        );
     }
 
     fn count(&mut self, number: u32, color: Color, entry: &Entry) {
@@ -449,7 +453,11 @@ mod tests {
 
     fn end(books: &mut Books, lottery: u32, color: Color, outcome: Outcome, slot: u16) {
         books.started(lottery, color);
-        books.ended(lottery, color, &Entry { outcome, slot: Some(slot), times_us: Some((1500, 3000)), prediction: Some(7) });
+        books.ended(
+            lottery,
+            color,
+            &Entry { outcome, slot: Some(slot), times_us: Some((1500, 3000)), prediction: Some(7) },
+        );
     }
 
     #[test]
@@ -514,7 +522,11 @@ mod tests {
         let latency = 3 * FIRST_LATENCY_BUCKETS + u32::from(histogram::bucket_of(1500));
         let all = (vec![3], vec![latency], vec![3 * PREDICTION_BINS + 7]);
         assert_eq!(told(&mut books, TOLD_US + 1), all);
-        assert_eq!(told(&mut books, 2 * TOLD_US), (vec![], vec![], vec![]), "the memory is cleared after these");
+        assert_eq!(
+            told(&mut books, 2 * TOLD_US),
+            (vec![], vec![], vec![]),
+            "the memory is cleared after these"
+        );
         assert_eq!(told(&mut books, 2 * TOLD_US + 1), all);
         books.forget_acks();
         assert_eq!(
@@ -577,7 +589,11 @@ mod tests {
         (2..=MAX_LOTTERIES as u64).for_each(|epoch| _ = open(&mut books, epoch, 500));
         assert!(matches!(books.open(1000, bps(500), Color::Blue), Opened::Dropped(_)));
         assert_eq!(books.open(1, bps(500), Color::Blue), Opened::Gone);
-        books.ended(first, Color::Green, &Entry { outcome: Outcome::Success, slot: None, times_us: None, prediction: None });
+        books.ended(
+            first,
+            Color::Green,
+            &Entry { outcome: Outcome::Success, slot: None, times_us: None, prediction: None },
+        );
         assert!(books.row(first, 1).is_none());
     }
 

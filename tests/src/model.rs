@@ -31,6 +31,8 @@ use tokio::net::TcpListener;
 pub const MODEL_COLOR: &str = "x-model-color";
 /// Header of every answer: the revision that gave it.
 pub const MODEL_REVISION: &str = "x-model-revision";
+/// Header of every good answer: what the model says, 0 to 1.
+pub const PREDICTION: &str = "x-prediction";
 /// Header with the session's number, also the session key of most tests.
 pub const SESSION: &str = "x-session-id";
 /// Under this path faults are set and the log is read.
@@ -66,6 +68,10 @@ pub struct Faults {
     pub hang_rate: f64,
     /// Share of the *sessions* whose every request fails.
     pub failing_sessions: f64,
+    /// Predictions are so much larger; above 1 they are 1.
+    pub prediction_shift: f64,
+    /// Chance that a prediction is no number.
+    pub prediction_nan_rate: f64,
 }
 
 /// One line of a server's log.
@@ -126,6 +132,8 @@ impl Default for Faults {
             delay_spread: 0.0,
             hang_rate: 0.0,
             failing_sessions: 0.0,
+            prediction_shift: 0.0,
+            prediction_nan_rate: 0.0,
         }
     }
 }
@@ -139,6 +147,11 @@ impl Faults {
     /// Each answer takes about so long, spread as times of model servers are.
     pub fn takes(ms: u64) -> Self {
         Faults { delay_ms: ms, delay_spread: 0.5, ..Faults::default() }
+    }
+
+    /// Predictions are so much larger.
+    pub fn predicts(shift: f64) -> Self {
+        Faults { prediction_shift: shift, ..Faults::default() }
     }
 
     /// The same, and each request is left without an answer with this chance.
@@ -272,6 +285,15 @@ impl State {
         middle.mul_f64((faults.delay_spread * z).exp())
     }
 
+    /// What it says about a session: the same each time, unless it is shifted.
+    fn prediction(&self, faults: &Faults, session: u32, draw: u64) -> String {
+        if chance::at(self.seed ^ 0x6969, draw) < faults.prediction_nan_rate {
+            return "NaN".to_owned();
+        }
+        let score = chance::at(11, u64::from(session)) + faults.prediction_shift;
+        format!("{:.4}", score.clamp(0.0, 1.0))
+    }
+
     fn fails(&self, faults: &Faults, session: u32, draw: u64) -> bool {
         chance::at(self.seed, draw) < faults.error_rate
             || chance::at(self.seed ^ 0xa5a5, u64::from(session)) < faults.failing_sessions
@@ -309,10 +331,13 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
     }
     let status = if state.fails(&faults, session, draw) { faults.error_status } else { 200 };
     state.answered(index, status);
-    let response = Response::builder()
+    let mut response = Response::builder()
         .status(status)
         .header(MODEL_COLOR, state.color.as_str())
         .header(MODEL_REVISION, &*revision);
+    if status < 400 {
+        response = response.header(PREDICTION, state.prediction(&faults, session, draw));
+    }
     let (content_type, body) = match (stream, state.kind) {
         _ if status >= 500 => ("application/json", whole(r#"{"error":"model failed"}"#)),
         (Some(seconds), _) => ("text/event-stream", Tokens::seconds(seconds).boxed_unsync()),

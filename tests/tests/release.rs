@@ -7,11 +7,12 @@
     reason = "a test"
 )]
 
+use hueshift::api::PredictionsSpec;
 use hueshift::control::Command as Order;
 use hueshift::view::{Cause, End, Phase};
 use hueshift_core::color::Color;
 use hueshift_tests::clock::wait_for;
-use hueshift_tests::model::Faults;
+use hueshift_tests::model::{Faults, PREDICTION};
 use hueshift_tests::scene::{Fault, Onset, Scene};
 use hueshift_tests::stage::{SERVICE, Stage, by_hand, no_fuse, no_holdback};
 use std::collections::{BTreeMap, BTreeSet};
@@ -188,4 +189,51 @@ async fn a_candidate_that_is_or_becomes_slower_is_taken_off_also_while_stable_lo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_stable_endpoint_takes_no_healthy_candidate_off() {
     assert!(Scene::start("lost", 4_000, true).await.stays_open().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_whose_predictions_shift_is_taken_off_and_one_that_differs_a_little_is_not() {
+    let mut stage = Stage::start("predictions", &[25], |document| {
+        by_hand(document);
+        no_fuse(document);
+        document.spec.analysis.predictions = Some(PredictionsSpec::of(PREDICTION));
+    })
+    .await;
+    let load = stage.load(4_000, 400.0).start();
+    stage.release("g2");
+    // A new model may differ.
+    stage.models.green.set(Faults::predicts(0.05));
+    stage.wait_share(25).await;
+    wait_for("most sessions to be heard", Duration::from_secs(60), async || {
+        let seen = stage.home.service(SERVICE).await.evidence?.predictions?;
+        (seen.distance.upper < 0.3).then_some(())
+    })
+    .await;
+    let view = stage.home.service(SERVICE).await;
+    assert_eq!((view.phase, view.history.len()), (Phase::Progressing, 0), "{view:?}");
+    let seen = view.evidence.unwrap().predictions.unwrap();
+    assert!(!seen.too_far && seen.distance.observed < seen.allowed, "{seen:?}");
+
+    // Every answer comes and none is an error; what it says is wrong.
+    stage.models.green.set(Faults::predicts(0.5));
+    let record = stage.home.wait_end(SERVICE, 1, Duration::from_secs(120)).await;
+    assert_eq!((record.end, record.cause), (End::RolledBack, Some(Cause::Predictions)), "{record:?}");
+    stage.was_rolled_back();
+    let seen = record.evidence.as_ref().unwrap().predictions.unwrap();
+    assert!(seen.too_far && seen.distance.lower > seen.allowed, "{seen:?}");
+    println!("distance {:?}", seen.distance);
+    let explain = stage.home.command("explain").output().unwrap();
+    let text = String::from_utf8_lossy(&explain.stdout).into_owned();
+    assert!(text.contains("answers moved: distance 0."), "{text}");
+    let report = stage.home.command("report").arg("1").output().unwrap();
+    let text = String::from_utf8_lossy(&report.stdout).into_owned();
+    assert!(text.contains("answers moved: distance 0.") && text.contains("it agrees"), "{text}");
+
+    // What is no prediction is an error of the answer, whatever its status says.
+    stage.release("g3");
+    stage.models.green.set(Faults { prediction_nan_rate: 0.5, ..Faults::default() });
+    let record = stage.home.wait_end(SERVICE, 2, Duration::from_secs(120)).await;
+    assert_eq!((record.end, record.cause), (End::RolledBack, Some(Cause::Errors)), "{record:?}");
+    stage.was_rolled_back();
+    assert_eq!(load.glance().lost, 0);
 }

@@ -308,6 +308,41 @@ pub(super) fn analysis() -> Value {
     ])
 }
 
+/// Of `spec.analysis.predictions`.
+pub(super) fn predictions() -> Value {
+    let token = r"^[!#$%&\'*+.^_`|~0-9A-Za-z-]{1,64}$";
+    let (min, max) = ("(has(self.min) ? self.min : 0.0)", "(has(self.max) ? self.max : 1.0)");
+    json!([
+        rule_at(
+            ".header",
+            Missing,
+            "has(self.header)",
+            "name the response header that carries the prediction, such as `header: x-prediction`",
+        ),
+        rule_at(
+            ".header",
+            Invalid,
+            format!(
+                "!has(self.header) || (self.header.matches('{token}') && \
+                 !self.header.lowerAscii().matches('^(x-)?hueshift-'))"
+            ),
+            "write a header name of 1 to 64 letters, digits or dashes that your models send, such as x-prediction",
+        ),
+        rule_at(
+            ".max",
+            Invalid,
+            format!("{min} < {max} && {min} >= -1000000000000.0 && {max} <= 1000000000000.0"),
+            "write a largest prediction above the least one, both within ±1e12, such as `min: 0` and `max: 1`",
+        ),
+        rule_at(
+            ".bins",
+            Invalid,
+            "!has(self.bins) || (self.bins >= 2 && self.bins <= 64)",
+            "write 2 to 64, such as 20",
+        ),
+    ])
+}
+
 /// Of `spec.analysis.fuse`.
 pub(super) fn fuse() -> Value {
     json!([

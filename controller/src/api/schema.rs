@@ -219,6 +219,11 @@ pub(super) fn advance(_: &mut SchemaGenerator) -> Schema {
     one_of(&["certified", "unsuspicious"])
 }
 
+/// See [`super::PredictionsMode`].
+pub(super) fn predictions_mode(_: &mut SchemaGenerator) -> Schema {
+    one_of(&["effect", "equality"])
+}
+
 /// See [`super::OnInconclusive`].
 pub(super) fn on_inconclusive(_: &mut SchemaGenerator) -> Schema {
     one_of(&["hold", "promote", "rollback"])

@@ -6,7 +6,9 @@ use super::report::range;
 use super::screen::{Ink, Screen, columns};
 use super::{Done, Which, ask, say};
 use crate::text::visible;
-use crate::view::{EvidenceView, Phase, ServiceView, View, ended, goes_on, odds, percent, rolls_back};
+use crate::view::{
+    EvidenceView, Phase, ServiceView, View, ended, goes_on, odds, percent, predictions_moved, rolls_back,
+};
 use hueshift_core::color::Color;
 use hueshift_core::judge::Verdict;
 
@@ -58,6 +60,10 @@ pub(super) fn render(view: &View, service: &ServiceView, screen: &Screen) -> Str
         out += &evidence_lines(service, evidence, screen);
         out += &true_rates(service, evidence)
             .map(|text| screen.paragraph(&format!("{:LABEL$}", "true errors"), &text))
+            .unwrap_or_default();
+        out += &evidence
+            .predictions
+            .map(|seen| screen.paragraph(&format!("{:LABEL$}", "predictions"), &predictions_moved(&seen)))
             .unwrap_or_default();
     }
     out

@@ -8,7 +8,7 @@ use super::figures::{count, plural, span};
 use super::screen::{Ink, Screen, columns};
 use super::{At, Done, Failure, Output, show};
 use crate::text::visible;
-use crate::view::{JudgeRecord, ReleaseRecord, ended, odds, percent};
+use crate::view::{JudgeRecord, ReleaseRecord, ended, odds, percent, predictions_moved};
 use clap::Args;
 use hueshift_core::color::Color;
 use hueshift_core::judge::evidence::Interval;
@@ -165,8 +165,9 @@ fn chances(judge: &JudgeRecord) -> Vec<String> {
         odds(*log_e),
         odds(*rollback_at)
     );
+    let moved = judge.evidence.predictions.as_ref().map(predictions_moved);
     let metric = |metric: Metric| Some(format!("{}: {}", metric.as_str(), odds(metrics.get(metric)?)));
-    [all].into_iter().chain(Metric::ALL.into_iter().filter_map(metric)).collect()
+    [all].into_iter().chain(Metric::ALL.into_iter().filter_map(metric)).chain(moved).collect()
 }
 
 fn proof(report: &Report<'_>) -> String {

@@ -7,9 +7,11 @@ mod mesh;
 
 use super::{Note, Notes, note};
 use crate::api::{
-    AnalysisSpec, BlueGreen, ColorSpec, KeySpec, ReleaseSpec, RoutingSpec, SessionMode, SessionSpec,
+    AnalysisSpec, BlueGreen, ColorSpec, KeySpec, PredictionsSpec, ReleaseSpec, RoutingSpec, SessionMode,
+    SessionSpec,
 };
 use hueshift_core::color::Color;
+use hueshift_core::contract::PREDICTION_BINS;
 use hueshift_core::share::Bps;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -223,21 +225,19 @@ fn session(spec: &SessionSpec, out: &mut Notes) {
             KeySpec::Query(name) => ("query", name),
         };
         let field = format!("spec.session.keys[{index}].{kind}");
-        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        let lower = name.to_ascii_lowercase();
-        if name.is_empty() || name.len() > MAX_KEY_NAME || !name.bytes().all(token) {
+        if !is_token(name) {
             out.add(
                 field,
                 format!("`{name}` is not a {} name", if kind == "query" { "query parameter" } else { kind }),
                 format!("write 1 to {MAX_KEY_NAME} letters, digits or dashes, such as x-session-id"),
             );
-        } else if kind == "header" && lower == "cookie" {
+        } else if kind == "header" && name.eq_ignore_ascii_case("cookie") {
             out.add(
                 field,
                 "is the whole cookie header, which changes with every cookie",
                 "write `cookie: NAME` for the one that holds the session",
             );
-        } else if lower.starts_with("x-hueshift-") || lower.starts_with("hueshift-") {
+        } else if is_ours(name) {
             out.add(field, format!("`{name}` is Hueshift's own"), "name one that your clients send");
         } else if spec.keys.iter().take(index).any(|earlier| same_key(earlier, key)) {
             out.add(field, format!("`{name}` is listed already"), "keep one of them");
@@ -358,6 +358,21 @@ fn analysis(spec: &AnalysisSpec, out: &mut Notes) {
         within(spec.error_floor, 0.1),
         "write more than 0, at most 0.1, such as 0.001",
     );
+    if let Some(predictions) = &spec.predictions {
+        range(
+            "predictions.bins",
+            predictions.bins.into(),
+            (2..=PREDICTION_BINS).contains(&predictions.bins.into()),
+            "write 2 to 64, such as 20",
+        );
+        let (min, max) = (predictions.min, predictions.max);
+        range(
+            "predictions.max",
+            max,
+            min < max && min >= -1e12 && max <= 1e12,
+            "write a largest prediction above the least one, both within ±1e12, such as `min: 0` and `max: 1`",
+        );
+    }
     let p0 = spec.fuse.healthy_error_rate;
     range(
         "fuse.healthyErrorRate",
@@ -371,4 +386,25 @@ fn analysis(spec: &AnalysisSpec, out: &mut Notes) {
         (5.0..=60.0).contains(&spec.fuse.height),
         "write 5 to 60; 24 trips falsely once in e^24 requests",
     );
+    if let Some(PredictionsSpec { header, .. }) = &spec.predictions
+        && (!is_token(header) || is_ours(header))
+    {
+        out.add(
+            "spec.analysis.predictions.header",
+            format!("`{header}` is not a header name of your models"),
+            format!("write 1 to {MAX_KEY_NAME} letters, digits or dashes, such as x-prediction"),
+        );
+    }
+}
+
+/// Whether this is the name of a header, as HTTP has it and the route name carries it.
+fn is_token(name: &str) -> bool {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !name.is_empty() && name.len() <= MAX_KEY_NAME && name.bytes().all(token)
+}
+
+/// Whether a name is one of those that we send ourselves.
+fn is_ours(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    lower.starts_with("x-hueshift-") || lower.starts_with("hueshift-")
 }

@@ -8,8 +8,8 @@ use super::fields::{Fields, Problems, count, list, number, quantity, tell, text,
 use super::tree::{Node, Place, Value};
 use crate::api::{
     API_VERSION, Advance, AnalysisSpec, BlueGreen, ColorSpec, FuseSpec, KIND, KeySpec, OnInconclusive,
-    ReleaseSpec, RoutingSpec, SessionMode, SessionSpec, SoakSpec, Spec, StepSpec, Workload, human_duration,
-    percent,
+    PredictionsMode, PredictionsSpec, ReleaseSpec, RoutingSpec, SessionMode, SessionSpec, SoakSpec, Spec,
+    StepSpec, Workload, human_duration, percent,
 };
 use hueshift_core::color::PerColor;
 use hueshift_core::share::Bps;
@@ -265,6 +265,8 @@ fn analysis(node: &Node, path: &str, out: &mut Problems) -> Option<AnalysisSpec>
     let error_floor = fields.optional("errorFloor", default.error_floor, number, out);
     let absolute_certificate =
         fields.optional("absoluteCertificate", default.absolute_certificate, truth, out);
+    let predictions =
+        fields.optional("predictions", None, |n, p, out| self::predictions(n, p, out).map(Some), out);
     let fuse = fields.optional("fuse", default.fuse, fuse, out);
     fields.no_others(out);
     Some(AnalysisSpec {
@@ -273,8 +275,24 @@ fn analysis(node: &Node, path: &str, out: &mut Problems) -> Option<AnalysisSpec>
         ratio_margin: ratio_margin?,
         error_floor: error_floor?,
         absolute_certificate: absolute_certificate?,
+        predictions: predictions?,
         fuse: fuse?,
     })
+}
+
+fn predictions(node: &Node, path: &str, out: &mut Problems) -> Option<PredictionsSpec> {
+    let mut fields = Fields::of(node, path, out)?;
+    let default = PredictionsSpec::of("");
+    let modes = [("effect", PredictionsMode::Effect), ("equality", PredictionsMode::Equality)];
+    let header = fields.required("header", "x-prediction", text, out);
+    let min = fields.optional("min", default.min, number, out);
+    let max = fields.optional("max", default.max, number, out);
+    let bins = fields.optional("bins", default.bins.into(), count, out);
+    let mode = fields.optional("mode", default.mode, |n, p, out| word(n, p, &modes, out), out);
+    fields.no_others(out);
+    // A number too large for the type is out of range, too.
+    let bins = u16::try_from(bins?).unwrap_or(u16::MAX);
+    Some(PredictionsSpec { header: header?, min: min?, max: max?, bins, mode: mode? })
 }
 
 fn fuse(node: &Node, path: &str, out: &mut Problems) -> Option<FuseSpec> {

@@ -4,7 +4,7 @@
 //! something. The sentences are compared whole: they are what people read.
 
 use super::*;
-use crate::api::{KeySpec, ReleaseSpec, StepSpec};
+use crate::api::{KeySpec, PredictionsMode, PredictionsSpec, ReleaseSpec, StepSpec};
 use hueshift_core::share::Bps;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -46,6 +46,7 @@ spec:
     ratioMargin: 1.25
     errorFloor: 0.001
     absoluteCertificate: true
+    predictions: {header: x-prediction, min: 0, max: 1, bins: 20, mode: effect}
     fuse: {enabled: true, healthyErrorRate: 0.02, height: 24}
 ";
 
@@ -422,8 +423,37 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "height: 24",
         "height: 3",
         &[
-            "f.yaml:37:59: spec.analysis.fuse.height: 3 is out of range; write 5 to 60; 24 trips falsely once in e^24 requests",
+            "f.yaml:38:59: spec.analysis.fuse.height: 3 is out of range; write 5 to 60; 24 trips falsely once in e^24 requests",
         ],
+    ),
+    (
+        "header: x-prediction, ",
+        "",
+        &["f.yaml:37:18: spec.analysis.predictions.header: is missing; add `header: x-prediction`"],
+    ),
+    (
+        "header: x-prediction,",
+        "header: 'x prediction',",
+        &[
+            "f.yaml:37:27: spec.analysis.predictions.header: `x prediction` is not a header name of your models; write 1 to 64 letters, digits or dashes, such as x-prediction",
+        ],
+    ),
+    (
+        "max: 1,",
+        "max: -1,",
+        &[
+            "f.yaml:37:54: spec.analysis.predictions.max: -1 is out of range; write a largest prediction above the least one, both within ±1e12, such as `min: 0` and `max: 1`",
+        ],
+    ),
+    (
+        "bins: 20",
+        "bins: 65",
+        &["f.yaml:37:63: spec.analysis.predictions.bins: 65 is out of range; write 2 to 64, such as 20"],
+    ),
+    (
+        "mode: effect",
+        "mode: drift",
+        &["f.yaml:37:73: spec.analysis.predictions.mode: `drift` is not known; write `effect` or `equality`"],
     ),
     // Several at once, in the order of the file.
     (
@@ -502,8 +532,8 @@ fn two_services_of_a_file_share_neither_name_nor_port() {
     assert_eq!(
         sentences(twice.as_bytes(), Writers::Owner),
         [
-            "f.yaml:42:9: metadata.name: `price` is the name of an earlier document of this file; give each service its own name",
-            "f.yaml:44:11: spec.listen: `127.0.0.1:8080` is taken by `price` in this file; give each service its own port",
+            "f.yaml:43:9: metadata.name: `price` is the name of an earlier document of this file; give each service its own name",
+            "f.yaml:45:11: spec.listen: `127.0.0.1:8080` is taken by `price` in this file; give each service its own port",
         ]
     );
     let other =
@@ -636,6 +666,13 @@ prop_compose! {
         (spec.analysis.alpha, spec.analysis.beta, spec.analysis.ratio_margin) = (rates.0, rates.1, rates.2);
         (spec.analysis.fuse.healthy_error_rate, spec.analysis.fuse.height) = (rates.3, rates.4);
         (spec.analysis.fuse.enabled, spec.analysis.absolute_certificate) = flags;
+        spec.analysis.predictions = flags.0.then(|| PredictionsSpec {
+            min: -rates.2,
+            max: rates.4,
+            bins: 2 + ports.0 % 63,
+            mode: if flags.1 { PredictionsMode::Effect } else { PredictionsMode::Equality },
+            ..PredictionsSpec::of("x-prediction")
+        });
         document
     }
 }

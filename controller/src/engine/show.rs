@@ -344,6 +344,7 @@ fn evidence(service: &Service, now_ms: u64) -> Option<EvidenceView> {
         slots: sessions.then_some(evidence.candidate_slots),
         still_needed: still_needed(&evidence),
         still_ms: still_ms(service, &evidence, sessions, now_ms),
+        predictions: evidence.predictions,
     })
 }
 
@@ -402,14 +403,17 @@ fn cause_view(cause: &Cause, service: &Service, candidate: Color) -> view::Cause
 /// whoever has to find out what is wrong.
 fn verdict_view(service: &Service, candidate: Color) -> view::Cause {
     let Some(trial) = &service.trial else { return view::Cause::Errors };
-    let (logs, analysis) = (trial.evidence().metrics, trial.analysis());
-    let said = |metric: Metric, log: Option<f64>| log.map(|log| log + analysis.part(metric).ln());
-    let slow = said(Metric::Latency, logs.latency);
-    let bad =
-        [said(Metric::Errors, logs.errors), said(Metric::Slo, logs.slo), said(Metric::History, logs.history)];
+    let (evidence, analysis) = (trial.evidence(), trial.analysis());
+    // A distance that is too large condemns by itself.
+    if evidence.predictions.is_some_and(|seen| seen.too_far) && evidence.log_e < evidence.rollback_at {
+        return view::Cause::Predictions;
+    }
+    let said = |metric: Metric| Some(evidence.metrics.get(metric)? + analysis.part(metric).ln());
+    let said = Metric::ALL.into_iter().filter_map(|metric| Some((metric, said(metric)?)));
     let tally = service.facts.totals.get(candidate);
-    match slow {
-        Some(slow) if bad.into_iter().flatten().all(|bad| slow > bad) => view::Cause::Latency,
+    match said.max_by(|(_, one), (_, other)| one.total_cmp(other)) {
+        Some((Metric::Latency, _)) => view::Cause::Latency,
+        Some((Metric::Predictions, _)) => view::Cause::Predictions,
         _ if tally.hung.saturating_mul(2) > tally.errors => view::Cause::Hung,
         _ => view::Cause::Errors,
     }

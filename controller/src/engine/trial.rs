@@ -5,7 +5,7 @@
 
 use super::Begun;
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::contract::{Rearm, ServiceId, Tally};
+use hueshift_core::contract::{PredictionParams, Rearm, ServiceId, Tally};
 use hueshift_core::hang::Hang;
 use hueshift_core::intake::{Facts, Intake, IntakeCheckpoint};
 use hueshift_core::judge::dead::{DeadInput, DeadRule};
@@ -40,6 +40,8 @@ pub struct Trial {
     rules: Rules,
     share: Bps,
     absolute: bool,
+    /// Where the filter finds predictions, as long as this release is open.
+    predictions: Option<PredictionParams>,
     /// The next tick begins the watch over the holdback.
     cuts_over: bool,
     fuse: Trips,
@@ -87,6 +89,8 @@ struct Saved {
     rules: Rules,
     noted: Noted,
     #[serde(default)]
+    predictions: Option<PredictionParams>,
+    #[serde(default)]
     decided: Option<Evidence>,
     judge: Checkpoint,
     intake: IntakeCheckpoint,
@@ -101,6 +105,7 @@ impl Trial {
         release: u32,
         stable: Color,
         analysis: Analysis,
+        predictions: Option<PredictionParams>,
         now_ms: u64,
     ) -> Option<Trial> {
         let absolute = analysis.p_ceiling.is_some();
@@ -123,6 +128,7 @@ impl Trial {
             rules: Rules::default(),
             share: Bps::ZERO,
             absolute,
+            predictions,
             cuts_over: false,
             fuse: Trips::Quiet,
             proxies: Vec::new(),
@@ -164,6 +170,7 @@ impl Trial {
             stable,
             started_ms,
             absolute,
+            predictions: saved.predictions,
             cuts_over: false,
             judge,
             log_e: 0.0,
@@ -236,7 +243,8 @@ impl Trial {
         }
         self.rules.t_ms = until;
         let rows = match facts {
-            Some(_) => intake.rows(self.id, self.release, self.stable),
+            Some(_) if self.judge.analysis().firsts => intake.rows(self.id, self.release, self.stable),
+            Some(_) => intake.rows_by_request(self.id, self.release, self.stable),
             None => Vec::new(),
         };
         let load = facts.filter(|_| !rows.is_empty()).map(|facts| self.load(facts, ready));
@@ -314,6 +322,11 @@ impl Trial {
         self.rules.hang.ms()
     }
 
+    /// Where the filter finds predictions.
+    pub fn predictions(&self) -> Option<&PredictionParams> {
+        self.predictions.as_ref()
+    }
+
     /// The newest tick.
     pub fn t_ms(&self) -> u64 {
         self.rules.t_ms
@@ -378,6 +391,7 @@ impl Trial {
             started_ms: self.started_ms,
             rules: self.rules.clone(),
             noted: self.noted,
+            predictions: self.predictions.clone(),
             decided: self.decided.clone(),
             judge: self.judge.checkpoint(),
             intake: intake.checkpoint(self.id, self.release),
@@ -464,7 +478,7 @@ mod tests {
     impl Bench {
         fn new(envoys: usize) -> Bench {
             Bench {
-                trial: Trial::begin(ID, 1, Color::Blue, Analysis::live(), 0).unwrap(),
+                trial: Trial::begin(ID, 1, Color::Blue, Analysis::live(), None, 0).unwrap(),
                 intake: Intake::default(),
                 second: 0,
                 totals: vec![PerColor::default(); envoys],

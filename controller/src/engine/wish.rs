@@ -3,8 +3,9 @@
 use crate::api;
 use crate::api::BlueGreen;
 use hueshift_core::color::PerColor;
-use hueshift_core::contract::{FuseParams, Params, ServiceId};
-use hueshift_core::judge::Analysis;
+use hueshift_core::contract::{FuseParams, Params, PredictionParams, ServiceId};
+use hueshift_core::judge::analysis::PredictionMode;
+use hueshift_core::judge::{Analysis, Metric};
 use hueshift_core::planner::{Advance, Inconclusive, Wish, WishedStep};
 use hueshift_core::release::SavedKey;
 use std::time::Duration;
@@ -57,8 +58,16 @@ pub fn wish(service: &BlueGreen, key_version: Option<u8>) -> Wish {
 pub fn analysis(service: &BlueGreen) -> Analysis {
     let wished = &service.spec.analysis;
     // Without a session key each request draws for itself.
-    let live =
+    let mut live =
         if service.spec.session.keys.is_empty() { Analysis::live_per_request() } else { Analysis::live() };
+    if let Some(predictions) = &wished.predictions {
+        live.metrics.push(Metric::Predictions);
+        live.prediction_bins = predictions.bins.into();
+        live.prediction_mode = match predictions.mode {
+            api::PredictionsMode::Effect => PredictionMode::Effect,
+            api::PredictionsMode::Equality => PredictionMode::Equality,
+        };
+    }
     Analysis {
         alpha: wished.alpha,
         beta: wished.beta,
@@ -77,8 +86,23 @@ pub fn fuse(service: &BlueGreen) -> Option<FuseParams> {
 }
 
 /// What each reply tells the filter about this service.
-pub fn params(id: ServiceId, service: &BlueGreen, hang_ms: u64) -> Params {
-    Params { id, fuse: fuse(service), hang_ms }
+pub fn params(
+    id: ServiceId,
+    service: &BlueGreen,
+    hang_ms: u64,
+    predictions: Option<PredictionParams>,
+) -> Params {
+    Params { id, fuse: fuse(service), hang_ms, predictions }
+}
+
+/// Where the filter finds predictions.
+pub fn predictions(service: &BlueGreen) -> Option<PredictionParams> {
+    service.spec.analysis.predictions.as_ref().map(|spec| PredictionParams {
+        header: spec.header.to_ascii_lowercase(),
+        min: spec.min,
+        max: spec.max,
+        bins: spec.bins,
+    })
 }
 
 fn ms(time: Duration) -> u64 {

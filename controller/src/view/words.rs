@@ -3,8 +3,10 @@
 //! They are part of the view and not of a verb, so that every surface says the same. Evidence is told as the odds
 //! that chance alone looks this bad: e to the minus ln E bounds exactly that.
 
-use super::{Cause, Claim, End, Phase, ReleaseRecord, ServiceView, Unit};
+use super::{Cause, Claim, End, EvidenceView, Phase, ReleaseRecord, ServiceView, Unit};
 use hueshift_core::judge::Verdict;
+use hueshift_core::judge::evidence::Predictions;
+use hueshift_core::judge::predictions::Distance;
 
 /// What would make the release go on.
 pub fn goes_on(service: &ServiceView) -> Option<String> {
@@ -56,10 +58,14 @@ pub fn rolls_back(service: &ServiceView) -> Option<String> {
             let candidate = service.candidate();
             let odds =
                 service.evidence.as_ref().map_or_else(|| "too little".to_owned(), |e| odds(e.rollback_at));
+            let seen = service.evidence.as_ref().and_then(|evidence| evidence.predictions);
+            let moved =
+                seen.map(|seen| format!(" or its answers surely moved by more than {}", seen.allowed));
             Some(format!(
-                "{candidate} has more errors than {} and chance explains them at {odds} or less; at once when it answers \
-                 nothing but errors for 3 s or the fuse in the Envoys trips; or by `hueshift abort`",
-                service.live
+                "{candidate} has more errors than {} and chance explains them at {odds} or less{}; at once when it \
+                 answers nothing but errors for 3 s or the fuse in the Envoys trips; or by `hueshift abort`",
+                service.live,
+                moved.unwrap_or_default()
             ))
         }
     }
@@ -95,6 +101,14 @@ pub fn ended(record: &ReleaseRecord) -> String {
                 None => what,
             }
         }
+        (_, Some(Cause::Predictions)) => match &record.evidence {
+            Some(EvidenceView { predictions: Some(seen), .. }) => predictions_moved(seen),
+            Some(evidence) => {
+                let odds = odds(evidence.log_e);
+                format!("{candidate} answers otherwise than {stable}, odds {odds} of being chance")
+            }
+            None => format!("{candidate} answers otherwise than {stable}"),
+        },
         (_, Some(Cause::Dead)) => {
             format!("{candidate} answered nothing but errors for 3 s while {stable} was fine")
         }
@@ -112,6 +126,17 @@ pub fn ended(record: &ReleaseRecord) -> String {
     };
     let verb = if record.end == End::Superseded { "superseded" } else { "rolled back" };
     format!("{verb} because {cause}")
+}
+
+/// How far answers are apart: `answers moved: distance 0.32 (surely above 0.19), at most 0.15 is allowed`.
+pub fn predictions_moved(seen: &Predictions) -> String {
+    let Predictions { distance: Distance { observed, lower, upper }, allowed, too_far } = *seen;
+    let (what, sure) = if too_far {
+        ("answers moved", format!("surely above {lower:.2}"))
+    } else {
+        ("answers", format!("surely below {upper:.2}"))
+    };
+    format!("{what}: distance {observed:.2} ({sure}), at most {allowed} is allowed")
 }
 
 /// The odds that chance alone explains evidence of this ln E: `1 : 12 000`.

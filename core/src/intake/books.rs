@@ -380,14 +380,7 @@ impl ProxyBooks {
         }
     }
 
-    fn rows(
-        &mut self,
-        name: &str,
-        numbers: &[(u64, Bps)],
-        stable: Color,
-        unit: Unit,
-        rows: &mut Vec<Row>,
-    ) {
+    fn rows(&mut self, name: &str, numbers: &[(u64, Bps)], stable: Color, unit: Unit, rows: &mut Vec<Row>) {
         if self.lotteries.values().any(Lottery::has_news) {
             self.row_seq = self.row_seq.saturating_add(1);
         }

@@ -188,6 +188,7 @@ fn cause(last: &ReleaseRecord) -> &'static str {
         Some(Cause::Errors) => "Errors",
         Some(Cause::Hung) => "Hung",
         Some(Cause::Latency) => "Latency",
+        Some(Cause::Predictions) => "Predictions",
         Some(Cause::Dead) => "Dead",
         Some(Cause::Fuse) => "Fuse",
         Some(Cause::Aborted) => "Aborted",
