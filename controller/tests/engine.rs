@@ -10,7 +10,7 @@ use hueshift::engine::{Engine, Identity, Input};
 use hueshift::home::{Apply, ApplyError, Endpoints, Observe, Remembered, Seen};
 use hueshift::view::{Cause, End, Phase, ReleaseRecord, View};
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::contract::{LotteryReport, PlanReport, Reply, Report, ServiceId, Tally};
+use hueshift_core::contract::{LotteryReport, PREDICTION_BINS, PlanReport, Reply, Report, ServiceId, Tally};
 use hueshift_core::release::{Route, State};
 use hueshift_core::share::Bps;
 use std::collections::BTreeMap;
@@ -33,6 +33,7 @@ spec:
     steps: [{share: 5%}, {share: 50%}]
     soak: {holdback: 5%, time: 2s}
     drainDeadline: 10s
+  analysis: {predictions: {header: X-Score}}
 ";
 
 fn services(green: &str) -> Vec<BlueGreen> {
@@ -135,6 +136,8 @@ struct Proxy {
     sessions: u64,
     books: BTreeMap<(u32, u64), LotteryReport>,
     error_rate: PerColor<f64>,
+    /// The candidate says the same to everybody.
+    one_answer: bool,
     capped: bool,
 }
 
@@ -228,6 +231,8 @@ impl World {
             tally.started += 1;
             tally.completed += 1;
             tally.errors += u64::from(failed);
+            let bin = if self.proxy.one_answer && color != plan.stable { 19 } else { slot % 20 };
+            book.first_predictions.push(u32::from(slot) * PREDICTION_BINS + u32::from(bin));
             if failed && !book.error_slots.contains(&slot) {
                 book.error_slots.push(slot);
             }
@@ -327,6 +332,36 @@ async fn the_very_reply_to_the_report_that_crossed_the_line_carries_the_cap() {
     let disk = world.disk.0.lock().unwrap();
     assert_eq!(disk.records.len(), 1);
     assert_eq!((disk.records[0].end, disk.records[0].cause), (End::RolledBack, Some(Cause::Errors)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_says_something_else_is_taken_back_by_bins_that_no_edit_changes() {
+    let mut world = World::new().await;
+    world.revision("v2");
+    world.until(Phase::Progressing).await;
+    world.proxy.one_answer = true;
+    let told = |reply: Option<Reply>| reply?.params.first()?.predictions.clone();
+    let first = told(world.traffic().await).unwrap();
+    assert_eq!((first.header.as_str(), first.min, first.max, first.bins), ("x-score", 0.0, 1.0, 20));
+    let mut edited = seen("v2");
+    let mut services = services("v2");
+    services[0].spec.analysis.predictions.as_mut().unwrap().bins = 40;
+    edited.services = Arc::new(services);
+    world.see.send_replace(edited);
+    assert_eq!(told(world.traffic().await).unwrap(), first);
+    world.restart().await;
+    assert_eq!(told(world.traffic().await).unwrap(), first, "nor a restart");
+    world.until(Phase::Idle).await;
+    let record = world.disk.0.lock().unwrap().records[0].clone();
+    assert_eq!((record.end, record.cause), (End::RolledBack, Some(Cause::Predictions)), "{record:?}");
+    assert!(record.evidence.unwrap().predictions.unwrap().too_far);
+    let next = told(world.report(record_id(&world), 1, 99).await);
+    assert_eq!(next.map(|params| params.bins), Some(40), "the next release has the edited ones");
+}
+
+/// The service's id.
+fn record_id(world: &World) -> ServiceId {
+    world.disk.0.lock().unwrap().state.as_ref().unwrap().id
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,6 +132,7 @@ impl Worker {
             error_slots: errors.into_iter().collect(),
             done_slots: done.into_iter().collect(),
             first_latency: latency.into_iter().collect(),
+            first_predictions: Vec::new(),
         };
         let plan = PlanReport { id: ID, release: 1, epoch: lottery + 1, tripped: 0, lotteries: vec![books] };
         let proxy = proxy_name(number / WORKERS);

@@ -541,7 +541,7 @@ fn two_services_of_a_file_share_neither_name_nor_port() {
     assert_eq!(
         sentences(format!("{GOOD}---\n{other}").as_bytes(), Writers::Owner),
         [
-            "f.yaml:44:11: spec.listen: `0.0.0.0:8080` is taken by `price` in this file; give each service its own port"
+            "f.yaml:45:11: spec.listen: `0.0.0.0:8080` is taken by `price` in this file; give each service its own port"
         ]
     );
 }
