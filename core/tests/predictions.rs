@@ -156,3 +156,40 @@ fn a_restart_forgets_no_prediction_and_counts_none_twice() {
     assert_eq!(restored.evidence().predictions, judge.evidence().predictions);
     assert!(judge.evidence().predictions.is_some());
 }
+
+/// The product's judge on sessions that always answer alike, in a ramp of four lotteries, then at rest: a model that
+/// differs by 0.1, which is allowed, is rolled back by chance in far less than one of a hundred releases.
+#[test]
+fn what_is_allowed_is_not_rolled_back_by_chance() {
+    const RUNS: u64 = 200;
+    let mut rolled_back = 0;
+    for seed in 0..RUNS {
+        let mut state = seed.wrapping_mul(2).wrapping_add(1);
+        let mut chance = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1u64 << 53) as f64
+        };
+        // Slot and score of each session; few sessions, so that chance has its say.
+        let sessions: Vec<(u16, f64)> = (0..400).map(|_| ((chance() * 1e4) as u16, chance())).collect();
+        let mut judge = Judge::new(analysis(PredictionMode::Effect)).unwrap();
+        for second in 1..=300u64 {
+            let epoch = (second / 30).min(3) + 1;
+            let split = [0.05, 0.25, 0.5, 0.95][epoch as usize - 1];
+            let limit = (split * 1e4) as u16;
+            let bin = |slot: u16, score: f64| {
+                let score = if slot < limit { (score + 0.1).min(1.0) } else { score };
+                ((score * 20.0) as i32).min(19)
+            };
+            let told = sessions.iter().skip(second as usize % 5).step_by(5);
+            let mut told: Vec<(u16, i32)> = told.map(|(slot, score)| (*slot, bin(*slot, *score))).collect();
+            told.sort_unstable();
+            let row =
+                Row { split, first_predictions: told, ..row("gw", second, epoch, 0..0, spread, spread) };
+            if judge.tick(second * 1_000, &[row]).verdict == Verdict::Rollback {
+                rolled_back += 1;
+                break;
+            }
+        }
+    }
+    assert!(rolled_back <= 2, "{rolled_back} of {RUNS}");
+}

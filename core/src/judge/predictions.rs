@@ -6,7 +6,7 @@
 
 use super::buckets::{Buckets, total};
 use crate::histogram::Sparse;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use libm::{exp2, fabs, log, sqrt};
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,9 @@ pub struct Distance {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Band {
     epochs: BTreeMap<u64, Buckets>,
+    /// Lotteries with news since [`Band::fired`] last looked: most ticks bring news of one.
+    #[serde(skip)]
+    news: BTreeSet<u64>,
     fired: bool,
 }
 
@@ -87,17 +90,20 @@ impl Band {
     /// Adds a block of a lottery.
     pub fn add(&mut self, epoch: u64, block: &Buckets) {
         self.epochs.entry(epoch).or_default().extend(block);
+        if !block.is_empty() {
+            self.news.insert(epoch);
+        }
     }
 
     /// Whether the distance was ever surely above `reject` (latched). The i-th lottery spends `alpha` / 2^i.
     pub fn fired(&mut self, alpha: f64, reject: f64) -> bool {
-        for (i, seen) in (1u32..).zip(self.epochs.values()) {
-            if self.fired {
-                break;
-            }
-            let alpha = alpha * exp2(-f64::from(i));
-            self.fired = distance(&seen.green, &seen.blue, alpha).is_some_and(|d| d.lower > reject);
-        }
+        let news = core::mem::take(&mut self.news);
+        let mut epochs = (1u32..).zip(&self.epochs).filter(|(_, (epoch, _))| news.contains(epoch));
+        self.fired = self.fired
+            || epochs.any(|(i, (_, seen))| {
+                let alpha = alpha * exp2(-f64::from(i));
+                distance(&seen.green, &seen.blue, alpha).is_some_and(|d| d.lower > reject)
+            });
         self.fired
     }
 
@@ -138,8 +144,8 @@ pub fn distance(green: &Sparse, blue: &Sparse, alpha: f64) -> Option<Distance> {
         return None;
     }
     let (mut observed, mut green_below, mut blue_below) = (0.0f64, 0u64, 0u64);
-    let seen = Buckets { green: green.clone(), blue: blue.clone() };
-    for (bin, _, _) in seen.both() {
+    let bins: BTreeSet<u16> = green.keys().chain(blue.keys()).copied().collect();
+    for bin in bins {
         green_below = green_below.saturating_add(green.get(&bin).copied().unwrap_or(0));
         blue_below = blue_below.saturating_add(blue.get(&bin).copied().unwrap_or(0));
         observed = observed.max(fabs(green_below as f64 / green_all - blue_below as f64 / blue_all));
