@@ -237,3 +237,32 @@ async fn a_candidate_whose_predictions_shift_is_taken_off_and_one_that_differs_a
     stage.was_rolled_back();
     assert_eq!(load.glance().lost, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_each_request_draws_for_itself_predictions_are_counted_by_request() {
+    let mut stage = Stage::start("by-request", &[25], |document| {
+        by_hand(document);
+        no_fuse(document);
+        document.spec.session.keys.clear();
+        document.spec.analysis.predictions = Some(PredictionsSpec::of(PREDICTION));
+    })
+    .await;
+    let load = stage.load(4_000, 400.0).start();
+    for (number, shift, cause) in [(1, 0.05, Cause::Aborted), (2, 0.5, Cause::Predictions)] {
+        stage.release(&format!("g{}", number + 1));
+        stage.models.green.set(Faults::predicts(shift));
+        if cause == Cause::Aborted {
+            stage.wait_share(25).await;
+            wait_for("most sessions to be heard", Duration::from_secs(60), async || {
+                let seen = stage.home.service(SERVICE).await.evidence?.predictions?;
+                (seen.distance.upper < 0.25 && !seen.too_far).then_some(())
+            })
+            .await;
+            stage.home.order(SERVICE, Order::Abort).await;
+        }
+        let record = stage.home.wait_end(SERVICE, number, Duration::from_secs(60)).await;
+        assert_eq!((record.end, record.cause), (End::RolledBack, Some(cause)), "{record:?}");
+        stage.was_rolled_back();
+    }
+    assert_eq!(load.glance().lost, 0);
+}
