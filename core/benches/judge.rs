@@ -45,7 +45,7 @@ struct Cost {
 
 fn main() {
     // `cargo test --benches` only wants to know that it runs.
-    let seconds = if std::env::args().any(|argument| argument == "--bench") { 5 } else { 1 };
+    let seconds = if std::env::args().any(|argument| argument == "--bench") { 30 } else { 1 };
     let fleets = [
         ("200 Envoys, 1 lottery", 200, 1, false, Analysis::live()),
         ("50 Envoys, 4 lotteries", 50, 4, false, Analysis::live()),
