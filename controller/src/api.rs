@@ -247,6 +247,9 @@ pub struct SoakSpec {
     #[serde(with = "percent")]
     #[schemars(schema_with = "schema::share")]
     pub holdback: Bps,
+    /// What a `ReleasePolicy` keeps back at least, also when the candidate is proved; documents cannot say it.
+    #[serde(skip)]
+    pub least_holdback: Bps,
     /// How long.
     #[serde(with = "human_duration")]
     #[schemars(schema_with = "schema::duration")]
@@ -357,7 +360,11 @@ impl Default for ReleaseSpec {
 
 impl Default for SoakSpec {
     fn default() -> Self {
-        SoakSpec { holdback: Bps::new(500).unwrap_or(Bps::ZERO), time: Duration::from_secs(300) }
+        SoakSpec {
+            holdback: Bps::new(500).unwrap_or(Bps::ZERO),
+            least_holdback: Bps::ZERO,
+            time: Duration::from_secs(300),
+        }
     }
 }
 

@@ -114,6 +114,8 @@ fn holdback(policies: &[&ReleasePolicy], spec: &mut Spec, out: &mut Vec<Violatio
     let Some((least, policy)) = tightest(policies, |policy| policy.min_holdback, |a, b| a > b) else {
         return;
     };
+    // After a proved half hour less is held back than the document says; never less than a policy asks.
+    spec.release.soak.least_holdback = least;
     let holdback = &mut spec.release.soak.holdback;
     if *holdback >= least {
         return;
@@ -303,7 +305,11 @@ mod tests {
         });
         let effective = apply(&[policy("careful", asks)], &BTreeMap::new(), &spec("")).unwrap();
         assert_eq!(effective.analysis.alpha, 0.001);
-        assert_eq!(effective.release.soak.holdback, Bps::new(1_000).unwrap());
+        let soak = &effective.release.soak;
+        assert_eq!(
+            (soak.holdback, soak.least_holdback),
+            (Bps::new(1_000).unwrap(), Bps::new(1_000).unwrap())
+        );
         assert_eq!(effective.release.soak.time, Duration::from_secs(1_800));
         let shares: Vec<u16> = effective.release.steps.iter().map(|step| step.share.get()).collect();
         assert_eq!(shares, [500, 2_500, 5_000, 7_000], "the cutover to 90 % gets a step before it");

@@ -354,6 +354,7 @@ impl<'a> Work<'a> {
         }
         self.state.watch = watch;
         let held_back = Bps::new(watch.holdback_bps()).unwrap_or(self.state.holdback);
+        let held_back = held_back.max(self.seen.wish.least_holdback);
         if watch == Watch::Day && held_back < self.state.holdback {
             self.state.holdback = held_back;
             self.state.epoch = self.state.epoch.saturating_add(1);

@@ -57,7 +57,7 @@ pub fn document(name: &str, endpoints: PerColor<SocketAddr>, steps: &[u16]) -> B
             },
             release: ReleaseSpec {
                 steps: steps.iter().map(step).collect(),
-                soak: SoakSpec { holdback: share(5), time: Duration::from_secs(2) },
+                soak: SoakSpec { holdback: share(5), time: Duration::from_secs(2), ..SoakSpec::default() },
                 drain_deadline: Duration::from_secs(2),
                 ..ReleaseSpec::default()
             },

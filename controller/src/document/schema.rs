@@ -253,7 +253,7 @@ fn soak(node: &Node, path: &str, out: &mut Problems) -> Option<SoakSpec> {
     let holdback = fields.optional("holdback", default.holdback, share, out);
     let time = fields.optional("time", default.time, duration, out);
     fields.no_others(out);
-    Some(SoakSpec { holdback: holdback?, time: time? })
+    Some(SoakSpec { holdback: holdback?, time: time?, ..SoakSpec::default() })
 }
 
 fn analysis(node: &Node, path: &str, out: &mut Problems) -> Option<AnalysisSpec> {

@@ -30,6 +30,7 @@ pub fn wish(service: &BlueGreen, key_version: Option<u8>) -> Wish {
             api::Advance::Unsuspicious => Advance::Unsuspicious,
         },
         holdback: spec.release.soak.holdback,
+        least_holdback: spec.release.soak.least_holdback,
         soak_ms: ms(spec.release.soak.time),
         drain_ms: ms(spec.release.drain_deadline),
         deadline_ms: ms(spec.release.deadline),

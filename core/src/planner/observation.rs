@@ -52,6 +52,8 @@ pub struct Wish {
     pub advance: Advance,
     /// Share that stays on the old color while soaking.
     pub holdback: Bps,
+    /// What must stay there also after it was proved.
+    pub least_holdback: Bps,
     /// Length of the soak, ms.
     pub soak_ms: u64,
     /// Longest wait for requests on the old color, ms.
