@@ -4,13 +4,13 @@
 //! cannot hide its own delay. Sessions take turns in a shuffled order, so that two requests of one session are
 //! far apart and their order at the proxy is the order of sending.
 
-use crate::chance::Chance;
 use crate::clock::now_ns;
 use crate::http::{connect, connect2};
 use crate::model::{MODEL_COLOR, MODEL_REVISION, SESSION};
 use crate::process;
 use http_body_util::{BodyExt, Empty};
 use hueshift_core::color::Color;
+use hueshift_simulation::chance::Chance;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::client::conn::http2::SendRequest as Http2;

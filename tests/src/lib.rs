@@ -7,7 +7,6 @@
 // A harness asserts by panicking: the panic names the broken expectation and unwinding ends the child processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-pub mod chance;
 pub mod checker;
 pub mod client;
 pub mod clock;
@@ -22,7 +21,6 @@ pub mod process;
 pub mod programs;
 pub mod raw;
 pub mod scene;
-pub mod simulation;
 pub mod sink;
 pub mod stage;
 pub mod vms;

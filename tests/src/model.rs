@@ -5,12 +5,12 @@
 //! gave (a proxy's own) is recognized; every request is appended to an event log with the time of its arrival,
 //! which is what rescue times are measured on.
 
-use crate::chance;
 use crate::clock::now_ns;
 use crate::http::{self, Server};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hueshift_core::color::Color;
+use hueshift_simulation::chance;
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{Request, Response};
 use serde::{Deserialize, Serialize};

@@ -6,8 +6,8 @@
 
 use hueshift::cli::simulate;
 use hueshift_core::judge::{Analysis, Line};
-use hueshift_tests::simulation::liars::Case;
-use hueshift_tests::simulation::{
+use hueshift_simulation::liars::Case;
+use hueshift_simulation::{
     AlwaysFires, NeverFires, Ours, Rule, SaysNothing, Setting, healthy, liars, most_in, promise, record,
     run_many, settings, table,
 };

@@ -1,7 +1,7 @@
 //! The judge over simulated releases: no Envoy, no clock.
 
 use clap::Args;
-use hueshift_tests::simulation::{Ours, healthy, liars, promise, run_many, settings, table};
+use hueshift_simulation::{Ours, healthy, liars, promise, run_many, settings, table};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;

@@ -8,7 +8,7 @@ use crate::distribution;
 use clap::ValueEnum;
 use hueshift::view::End;
 use hueshift_core::color::Color;
-use hueshift_tests::chance::Chance;
+use hueshift_simulation::chance::Chance;
 use hueshift_tests::clock::{between, now_ns};
 use hueshift_tests::cluster::churn::{self, Churn};
 use hueshift_tests::cluster::install::{Where, install};

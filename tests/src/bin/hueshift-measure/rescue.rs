@@ -4,7 +4,7 @@
 use crate::distribution;
 use clap::ValueEnum;
 use hueshift::view::End;
-use hueshift_tests::chance::Chance;
+use hueshift_simulation::chance::Chance;
 use hueshift_tests::client::Sent;
 use hueshift_tests::model::Faults;
 use hueshift_tests::stage::{SERVICE, Stage, by_hand, no_fuse};

@@ -4,8 +4,13 @@
 //! a promise like "one false rollback in a hundred" can be counted. A [`Setting`] says what the world is like, a
 //! [`Rule`] judges it (ours, another's, or a stand-in that shows what the counting is worth), [`Outcome`] says what
 //! came of it. What is deliberately absent: Envoy, the filter's bookkeeping and time on a wall, which have tests of
-//! their own; latencies are drawn in histogram buckets, because the judge sees nothing finer.
+//! their own; latencies are drawn in histogram buckets, because the judge sees nothing finer. Nothing here ships; it is
+//! a crate of its own because it is compiled for speed, unlike the harness of the end-to-end tests.
+#![forbid(unsafe_code)]
+// A simulation that cannot be built is a mistake in a test: it panics.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod chance;
 pub mod healthy;
 pub mod liars;
 mod many;
