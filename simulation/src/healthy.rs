@@ -145,7 +145,8 @@ pub(super) fn passing() -> Sessions {
 }
 
 fn by_session(name: &'static str, sessions: Sessions, rps: f64, shares: &[f64]) -> Setting {
-    Setting { sessions, rps, shares: shares.to_vec(), ..Setting::plain(name, live()) }
+    let duration_ms = 6 * MINUTE_MS;
+    Setting { sessions, rps, shares: shares.to_vec(), duration_ms, ..Setting::plain(name, live()) }
 }
 
 /// So many requests per second; slow services for an hour, few of whose requests fail.
@@ -221,6 +222,7 @@ fn ramp(name: &'static str, sessions: Sessions, analysis: Analysis) -> Setting {
         sessions,
         shares: vec![0.05, 0.25, 0.5],
         holdback: Some(0.95),
+        duration_ms: 6 * MINUTE_MS,
         latency: Latency { median_ms: 40.0, sigma: 0.5, utilization: 0.5 },
         ..Setting::plain(name, analysis)
     }
