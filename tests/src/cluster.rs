@@ -77,7 +77,7 @@ impl Cluster {
         if parts.istio_crds || parts.mesh {
             let file = programs::cluster("istio-crds.yaml").display().to_string();
             cluster.kubectl(&["apply", "--server-side", "-f", &file]);
-            cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
+            cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=180s"]);
         }
         if parts.mesh {
             cluster.kubectl(&["create", "namespace", "istio-system"]);

@@ -2,6 +2,7 @@
 //!
 //! Its output goes to a file, never to a pipe of ours: a full pipe would stop it, and the file outlives a failure.
 
+use crate::clock::patience;
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -72,9 +73,9 @@ impl Process {
     }
 
     /// SIGINT, as Ctrl-C sends it, and waits for the end.
-    pub fn interrupt(&mut self, patience: Duration) -> Option<ExitStatus> {
+    pub fn interrupt(&mut self, deadline: Duration) -> Option<ExitStatus> {
         signal(self.id(), Signal::INT);
-        let end = Instant::now() + patience;
+        let end = Instant::now() + patience(deadline);
         while Instant::now() < end {
             if let Some(status) = self.ended() {
                 return Some(status);

@@ -1,5 +1,6 @@
 //! Requests as raw bytes, for what a proper HTTP client refuses to send.
 
+use crate::clock::patience;
 use crate::model::MODEL_COLOR;
 use hueshift_core::color::Color;
 use std::net::SocketAddr;
@@ -40,7 +41,8 @@ impl Wire {
         request.extend_from_slice(headers);
         request.extend_from_slice(b"\r\n");
         self.stream.write_all(&request).await.expect("sending");
-        tokio::time::timeout(Duration::from_secs(10), self.read()).await.expect("an answer within 10 s")
+        let deadline = patience(Duration::from_secs(10));
+        tokio::time::timeout(deadline, self.read()).await.expect("an answer before the deadline")
     }
 
     /// A request of one session.

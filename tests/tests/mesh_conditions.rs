@@ -12,6 +12,7 @@
 )]
 
 use hueshift::api::{BlueGreen, BlueGreenStatus};
+use hueshift_tests::clock::{patience, wait_for};
 use hueshift_tests::cluster::api::ADMIN;
 use hueshift_tests::cluster::install::{Where, install, log_tail};
 use hueshift_tests::cluster::{Cluster, Parts, suite};
@@ -125,7 +126,7 @@ impl Shop<'_> {
 
     /// Waits until a condition has this status and reason; gives its message.
     async fn wait(&self, name: &str, kind: &str, status: &str, reason: &str) -> String {
-        let end = tokio::time::Instant::now() + SOON;
+        let end = tokio::time::Instant::now() + patience(SOON);
         loop {
             let now = self.status(name).await;
             let found = now.conditions.iter().find(|condition| condition.type_ == kind);
@@ -255,7 +256,10 @@ async fn a_right_that_is_taken_away_stops_a_release_before_its_first_route(clust
     shop.let_in();
     // Nobody is ready to take requests; the plan stands in the route all the same.
     shop.wait("pricing", "Ready", "False", "Preparing").await;
-    assert!(shop.traffic()[1].to_string().contains("hs1."), "{}", shop.traffic());
+    wait_for("the plan in the route", SOON, async || {
+        shop.traffic()[1].to_string().contains("hs1.").then_some(())
+    })
+    .await;
 }
 
 async fn what_a_policy_asks_is_in_force_and_a_violation_keeps_every_release_from_beginning(
@@ -326,14 +330,14 @@ async fn plugins_that_meet_in_a_proxy_are_told_where_a_person_can_act(cluster: A
     shop.delete("wasmplugin", "two");
     let told =
         || async { shop.status("pricing").await.conditions.iter().any(|one| one.type_ == "FilterAttached") };
-    hueshift_tests::clock::wait_for("the condition goes", SOON, async || (!told().await).then_some(())).await;
+    wait_for("the condition goes", SOON, async || (!told().await).then_some(())).await;
 
     // Without a selector one in the root namespace runs in the whole mesh.
     plugin("istio-system", "wide");
     let message = shop.wait("pricing", "FilterAttached", "False", "DoubleAttachment").await;
     assert!(message.contains("istio-system/wide has no selector and so is mesh-wide"), "{message}");
     cluster.kubectl(&["-n", "istio-system", "delete", "wasmplugin", "wide"]);
-    hueshift_tests::clock::wait_for("the condition goes", SOON, async || (!told().await).then_some(())).await;
+    wait_for("the condition goes", SOON, async || (!told().await).then_some(())).await;
 }
 
 /// The last one: it takes a definition out of the cluster.
@@ -344,7 +348,7 @@ async fn a_definition_that_is_missing_is_told_and_nothing_is_decided_blindly(clu
     shop.blue_green("pricing", "v1", json!({}));
     shop.ready("pricing").await;
     let before = shop.traffic();
-    cluster.kubectl(&["delete", "crd", "destinationrules.networking.istio.io", "--timeout=60s"]);
+    cluster.kubectl(&["delete", "crd", "destinationrules.networking.istio.io", "--timeout=180s"]);
     cluster.kubectl(&["-n", "hueshift-system", "delete", "pod", "--all", "--wait=false"]);
     let message = shop.wait("pricing", "Ready", "False", "CannotWatch").await;
     assert!(

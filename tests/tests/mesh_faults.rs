@@ -77,8 +77,11 @@ async fn without_istiod_a_bad_revision_is_taken_off_all_the_same(cluster: Arc<Cl
     let rescue = shop.rescue(Color::Green, "g2").expect("bad answers");
     println!("istiod away: first bad answer → last request {:?}, {} bad answers", rescue.time, rescue.bad);
     assert_eq!(under_the_rollback(&shop, stopped), 0, "no new routes came");
-    let written = audit::route_writes(&cluster, &shop.namespace);
-    assert!(written.iter().any(|call| call.done() && call.answered > rescue.first_bad), "{written:?}");
+    wait_for("the rollback's routes, which nobody serves", Duration::from_secs(20), async || {
+        let written = audit::route_writes(&cluster, &shop.namespace);
+        written.iter().any(|call| call.done() && call.answered > rescue.first_bad).then_some(())
+    })
+    .await;
 
     cluster.start_istiod().await;
     let record = shop.wait_end(1, Duration::from_secs(60)).await;

@@ -60,7 +60,7 @@ fn install(cluster: &Cluster) {
     });
     std::fs::write(folder.join("kustomization.yaml"), kustomization.to_string()).unwrap();
     cluster.kubectl(&["apply", "--server-side", "-k", &folder.display().to_string()]);
-    cluster.kubectl(&["-n", "hueshift-system", "rollout", "status", "deployment/hueshift", "--timeout=60s"]);
+    cluster.kubectl(&["-n", "hueshift-system", "rollout", "status", "deployment/hueshift", "--timeout=180s"]);
 }
 
 /// Kustomize takes no absolute paths.
@@ -113,9 +113,9 @@ async fn every_overlay_applies_and_nothing_is_left_of_it_after_its_deletion(clus
             "wait",
             "--for=condition=Established",
             "crd/bluegreens.hueshift.dev",
-            "--timeout=20s",
+            "--timeout=180s",
         ]);
-        cluster.kubectl(&["delete", "-k", &folder, "--timeout=60s"]);
+        cluster.kubectl(&["delete", "-k", &folder, "--timeout=180s"]);
         let left = cluster.kubectl(&[
             "get",
             "crd,clusterrole,clusterrolebinding,namespace,wasmplugin,rolebinding",
@@ -142,10 +142,14 @@ async fn the_controller_may_write_only_where_somebody_let_it(cluster: Arc<Cluste
         ("create", "releases.hueshift.dev"),
         ("create", "events.events.k8s.io"),
     ] {
-        assert!(may("mine", verb, what), "{verb} {what} in its own");
+        let right = format!("{verb} {what} in its own");
+        wait_for(&right, SOON, async || may("mine", verb, what).then_some(())).await;
         assert!(!may("default", verb, what), "{verb} {what} elsewhere");
     }
-    assert!(may("istio-system", "patch", "wasmplugins.extensions.istio.io/hueshift"));
+    wait_for("its plugin in the root namespace", SOON, async || {
+        may("istio-system", "patch", "wasmplugins.extensions.istio.io/hueshift").then_some(())
+    })
+    .await;
     for (namespace, verb, what) in [
         ("istio-system", "patch", "wasmplugins.extensions.istio.io/another"),
         ("istio-system", "delete", "wasmplugins.extensions.istio.io/hueshift"),
@@ -186,7 +190,7 @@ async fn the_controller_may_write_only_where_somebody_let_it(cluster: Arc<Cluste
     wait_for("the bindings are in force", SOON, async || as_user("editor", "patch").then_some(())).await;
     wait_for("the bindings are in force", SOON, async || as_user("viewer", "list").then_some(())).await;
     assert!(!as_user("viewer", "patch"));
-    cluster.kubectl(&["delete", "-k", &istio("overlays/gateway"), "--timeout=60s"]);
+    cluster.kubectl(&["delete", "-k", &istio("overlays/gateway"), "--timeout=180s"]);
 }
 
 async fn a_namespace_that_opts_in_gets_its_plugin_and_loses_it_when_it_opts_out(cluster: Arc<Cluster>) {
@@ -276,7 +280,7 @@ async fn verbs_reach_the_controller_through_the_api_server_or_tell_what_the_obje
     assert_eq!(live.services[0].name, "shop/pricing");
 
     // Orders are answered between two writes, and the first routes wait for istiod's longest debounce.
-    cluster.kubectl(&["-n", "shop", "wait", "--for=condition=Ready", "bluegreen/pricing", "--timeout=60s"]);
+    cluster.kubectl(&["-n", "shop", "wait", "--for=condition=Ready", "bluegreen/pricing", "--timeout=180s"]);
     // An order that makes no sense now is declined by the controller, in its words.
     let output = hueshift(&cluster, ADMIN, &["promote", "pricing", "-n", "shop"]);
     assert_eq!(output.status.code(), Some(1));

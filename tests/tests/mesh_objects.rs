@@ -4,6 +4,7 @@
 use hueshift::api::{BlueGreen, BlueGreenStatus, StatusProblem};
 use hueshift::document::{Homes, Writers, parse};
 use hueshift::mesh::status::{Facts, fields, told};
+use hueshift_tests::clock::wait_for;
 use hueshift_tests::cluster::api::ADMIN;
 use hueshift_tests::cluster::{Cluster, Parts, suite};
 use hueshift_tests::tests;
@@ -15,6 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     let tests = tests![
@@ -36,10 +38,17 @@ fn folder(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn definitions(cluster: &Cluster) {
+/// Our definitions, served: established alone does not mean that the API server's discovery tells of them.
+async fn definitions(cluster: &Cluster) {
     let file = folder("../istio/base/crds.yaml").display().to_string();
     cluster.kubectl(&["apply", "--server-side", "-f", &file]);
-    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=180s"]);
+    wait_for("the definitions to be served", Duration::from_secs(20), async || {
+        let words =
+            ["get", "bluegreens.hueshift.dev,releases.hueshift.dev,releasepolicies.hueshift.dev", "-A"];
+        cluster.try_kubectl(ADMIN, &words, "").status.success().then_some(())
+    })
+    .await;
 }
 
 /// The documents of a folder, in order of their names.
@@ -54,7 +63,7 @@ fn documents(folder: &str) -> Vec<(String, PathBuf)> {
 }
 
 async fn every_wrong_document_is_refused_with_one_sentence(cluster: Arc<Cluster>) {
-    definitions(&cluster);
+    definitions(&cluster).await;
     cluster.kubectl(&["create", "namespace", "refused"]);
     let mut all = String::new();
     for (name, file) in documents("refused") {
@@ -85,7 +94,7 @@ async fn every_wrong_document_is_refused_with_one_sentence(cluster: Arc<Cluster>
 }
 
 async fn every_right_document_is_accepted_as_it_was_written(cluster: Arc<Cluster>) {
-    definitions(&cluster);
+    definitions(&cluster).await;
     cluster.kubectl(&["create", "namespace", "accepted"]);
     for (name, file) in documents("accepted") {
         let words = ["-n", "accepted", "apply", "-f", &file.display().to_string()];
@@ -120,7 +129,7 @@ async fn lint_and_the_api_server_agree(_: Arc<Cluster>) {
 }
 
 async fn a_record_does_not_change(cluster: Arc<Cluster>) {
-    definitions(&cluster);
+    definitions(&cluster).await;
     cluster.kubectl(&["create", "namespace", "records"]);
     let file = folder("accepted/release.yaml").display().to_string();
     cluster.kubectl(&["-n", "records", "apply", "-f", &file]);
@@ -135,7 +144,7 @@ async fn a_record_does_not_change(cluster: Arc<Cluster>) {
 }
 
 async fn every_status_that_we_tell_fits_and_is_shown(cluster: Arc<Cluster>) {
-    definitions(&cluster);
+    definitions(&cluster).await;
     cluster.kubectl(&["create", "namespace", "told"]);
     let file = folder("accepted/smallest.yaml").display().to_string();
     cluster.kubectl(&["-n", "told", "apply", "-f", &file]);
@@ -173,12 +182,12 @@ async fn every_status_that_we_tell_fits_and_is_shown(cluster: Arc<Cluster>) {
     let wide = cluster.kubectl(&["-n", "told", "get", "bg", "-o", "wide"]);
     assert!(wide.contains("WAITS FOR") && wide.contains("about 40 more candidate sessions"), "{wide}");
     // What a script waits for: not yet, and then it is.
-    let wait = ["-n", "told", "wait", "bg/price", "--for=condition=Ready", "--timeout=1s"];
-    assert!(!cluster.try_kubectl(ADMIN, &wait, "").status.success());
+    let ready = |timeout| ["-n", "told", "wait", "bg/price", "--for=condition=Ready", timeout];
+    assert!(!cluster.try_kubectl(ADMIN, &ready("--timeout=1s"), "").status.success());
     let ended = told(&facts(view.services.get(1), &[]), &open).status;
     let object = put(&ended, "Idle").await;
-    cluster.kubectl(&wait);
-    cluster.kubectl(&["-n", "told", "wait", "bg/price", "--for=condition=Succeeded=False", "--timeout=1s"]);
+    cluster.kubectl(&ready("--timeout=60s"));
+    cluster.kubectl(&["-n", "told", "wait", "bg/price", "--for=condition=Succeeded=False", "--timeout=60s"]);
     // What was written reads back as it was told: the next time nothing is written.
     let read = object.status.expect("a status");
     let again = told(&facts(view.services.get(1), &[]), &read);

@@ -300,7 +300,11 @@ async fn a_worker_whose_filter_died_is_named_holds_the_ramp_and_is_revived(clust
     let revived = now_ns();
     assert!(held > 0, "it was held, and not only named");
     shop.wait_share(50, Duration::from_secs(30)).await;
-    let new = vms_since(dead).difference(&old).copied().collect::<BTreeSet<u64>>();
+    let new = wait_for("both workers' new VMs to report", Duration::from_secs(20), async || {
+        let new = vms_since(dead).difference(&old).copied().collect::<BTreeSet<u64>>();
+        (new.len() >= old.len()).then_some(new)
+    })
+    .await;
     println!(
         "a worker's filter died: named after {:?}, new VMs {new:?} instead of {old:?} after {:?}",
         between(killed, named.expect("named")),

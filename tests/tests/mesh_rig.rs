@@ -46,7 +46,11 @@ async fn a_user_may_what_her_role_says(cluster: Arc<Cluster>) {
     cluster.kubectl(&["-n", "rbac", "create", "role", "reader", "--verb=list", "--resource=configmaps"]);
     cluster.kubectl(&["-n", "rbac", "create", "rolebinding", "reader", "--role=reader", "--group=guests"]);
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client_of("guest").await, "rbac");
-    maps.list(&Default::default()).await.unwrap();
+    // Rights are in force once the API server's own watch has brought them.
+    wait_for("the role to be in force", Duration::from_secs(20), async || {
+        maps.list(&Default::default()).await.ok()
+    })
+    .await;
     let refused = maps.delete("anything", &Default::default()).await.unwrap_err().to_string();
     assert!(refused.contains("cannot delete"), "{refused}");
 }

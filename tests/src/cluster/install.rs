@@ -7,7 +7,7 @@
 use super::shop::{SERVICE, Shop};
 use super::{Cluster, api};
 use crate::checker::Story;
-use crate::clock::{now_ns, wait_for};
+use crate::clock::{now_ns, patience, wait_for};
 use crate::http::ask_address;
 use crate::programs;
 use hueshift::api::{BlueGreen, BlueGreenStatus, Release};
@@ -45,7 +45,7 @@ pub async fn install_module(cluster: &Cluster, place: Where, environment: &[(&st
     let text = kustomization(&folder, place, environment, module);
     std::fs::write(folder.join("kustomization.yaml"), text.to_string()).expect("the overlay");
     cluster.kubectl(&["apply", "-k", &folder.display().to_string()]);
-    let words = ["-n", NAMESPACE, "rollout", "status", "deployment/hueshift", "--timeout=60s"];
+    let words = ["-n", NAMESPACE, "rollout", "status", "deployment/hueshift", "--timeout=180s"];
     let output = cluster.try_kubectl(api::ADMIN, &words, "");
     assert!(
         output.status.success(),
@@ -185,6 +185,7 @@ impl Shop {
         deadline: Duration,
         wanted: impl Fn(&BlueGreenStatus) -> bool,
     ) -> BlueGreenStatus {
+        let deadline = patience(deadline);
         let end = tokio::time::Instant::now() + deadline;
         loop {
             let status = self.status().await;

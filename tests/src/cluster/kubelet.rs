@@ -61,6 +61,8 @@ struct Running {
     failures: u32,
     next_probe: Instant,
     next_liveness: Instant,
+    /// Liveness probes in a row that failed.
+    missed: u32,
     restarts: u32,
     next_start: Instant,
 }
@@ -376,6 +378,7 @@ impl Running {
             failures: 0,
             next_probe: now,
             next_liveness: now,
+            missed: 0,
             restarts: 0,
             next_start: now,
         }
@@ -416,7 +419,8 @@ impl Running {
             && now >= self.next_liveness
         {
             self.next_liveness = now + period(probe);
-            if !ask(probe, container, address).await
+            self.missed = if ask(probe, container, address).await { 0 } else { self.missed + 1 };
+            if self.missed >= threshold(probe)
                 && let Some(child) = &mut self.child
             {
                 let _ = child.kill().await;
@@ -430,6 +434,7 @@ impl Running {
         self.child = None;
         self.up = false;
         self.ready = false;
+        self.missed = 0;
         self.restarts += 1;
         let pause = Duration::from_millis(100 << self.restarts.min(6));
         self.next_start = Instant::now() + pause;

@@ -5,15 +5,20 @@ use super::install::logs;
 use super::shop::{SERVICE, Shop};
 use crate::checker::counts::{self, Told};
 use crate::client::Sent;
+use crate::clock::patience;
 use hueshift::api::BlueGreen;
 use hueshift::view::ReleaseRecord;
 use hueshift_core::contract::ServiceId;
 use kube::Api;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// The controller's environment with which it tells each report.
 pub const TOLD: (&str, &str) =
     ("HUESHIFT_LOG", "info,kube_client=off,kube_runtime=off,hueshift::reports=trace");
+
+/// A worker that has something left to say says it by then.
+const LAST_REPORTS: Duration = Duration::from_secs(5);
 
 /// A line of the controller's log.
 #[derive(Debug, Deserialize)]
@@ -50,11 +55,18 @@ impl Shop {
     }
 
     /// Where the logs of clients, servers and filters and the record of the release told last contradict each other.
+    /// What a report that is still on its way explains is none, so the last ones are waited for.
     pub async fn contradictions(&self, clients: &[Sent], record: &ReleaseRecord) -> Vec<String> {
         let story = self.stories.last().expect("a release");
-        let reports = reports(&self.cluster);
-        let mut found = counts::served_once(clients, &self.served());
-        found.extend(counts::agree(clients, &reports, self.service_id().await, story, record));
-        found
+        let service = self.service_id().await;
+        let end = tokio::time::Instant::now() + patience(LAST_REPORTS);
+        loop {
+            let mut found = counts::served_once(clients, &self.served());
+            found.extend(counts::agree(clients, &reports(&self.cluster), service, story, record));
+            if found.is_empty() || tokio::time::Instant::now() > end {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 }
