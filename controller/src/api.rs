@@ -287,6 +287,9 @@ pub struct AnalysisSpec {
     /// Where answers carry what the model says; absent: predictions are not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predictions: Option<PredictionsSpec>,
+    /// Who is always believed, as a `ReleasePolicy` names them; documents cannot say it.
+    #[serde(skip)]
+    pub trusted_principals: Vec<String>,
     /// The fuse inside each Envoy.
     pub fuse: FuseSpec,
 }
@@ -377,6 +380,7 @@ impl Default for AnalysisSpec {
             error_floor: 0.001,
             absolute_certificate: true,
             predictions: None,
+            trusted_principals: Vec::new(),
             fuse: FuseSpec::default(),
         }
     }

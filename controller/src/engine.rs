@@ -23,10 +23,11 @@ use hueshift_core::planner::{Plan, Verb};
 use hueshift_core::release::Phase;
 use hueshift_core::revival::Revival;
 use service::{Caller, Service, Write};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use trial::Sees;
 
 pub use wish::fuse;
 
@@ -42,8 +43,8 @@ const REPORTS: &str = "hueshift::reports";
 
 /// Something that happens to the engine.
 pub enum Input {
-    /// A filter reports.
-    Report(Box<Report>, oneshot::Sender<Reply>),
+    /// A filter reports; who it is, where the mesh proved it.
+    Report(Box<Report>, Option<String>, oneshot::Sender<Reply>),
     /// A person asks for something.
     Command(Request, Caller),
     /// Somebody looks.
@@ -87,6 +88,8 @@ pub struct Engine<O> {
     intake: Intake,
     news: bool,
     heard: BTreeSet<ServiceId>,
+    /// Who reports for a proxy, where the mesh proved it. As many as the intake knows.
+    principals: BTreeMap<String, String>,
     looked_ms: u64,
     looked_at_all_ms: u64,
     waiting: Vec<Waiting>,
@@ -155,6 +158,7 @@ impl<O: Observe> Engine<O> {
             intake: Intake::default(),
             news: true,
             heard: BTreeSet::new(),
+            principals: BTreeMap::new(),
             looked_ms: now_ms,
             looked_at_all_ms: now_ms,
             waiting: Vec::new(),
@@ -202,7 +206,7 @@ impl<O: Observe> Engine<O> {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Report(report, to) => self.take_report(&report, to),
+            Input::Report(report, by, to) => self.take_report(&report, by, to),
             Input::Command(request, caller) => self.take_command(request, caller),
             Input::Status(to) => {
                 let _ = to.send(self.view());
@@ -303,8 +307,11 @@ impl<O: Observe> Engine<O> {
         self.services.len().checked_sub(1)
     }
 
-    fn take_report(&mut self, report: &Report, to: oneshot::Sender<Reply>) {
+    fn take_report(&mut self, report: &Report, by: Option<String>, to: oneshot::Sender<Reply>) {
         let taken = self.intake.take(report, self.observe.now_ms());
+        if let (Outcome::Accepted, Some(by)) = (taken.outcome, by) {
+            self.principals.insert(report.proxy.clone(), by);
+        }
         if taken.outcome == Outcome::Accepted && tracing::enabled!(target: REPORTS, tracing::Level::TRACE) {
             let report = serde_json::to_string(report).unwrap_or_default();
             tracing::trace!(target: REPORTS, report, "taken");
@@ -370,7 +377,11 @@ impl<O: Observe> Engine<O> {
             if let Some(trial) = service.trial.as_mut().filter(|trial| trial.next_tick_ms() <= now_ms) {
                 let release = trial.release;
                 let ready = PerColor::from_fn(|color| service.endpoints.get(color).up);
-                trial.tick(now_ms, wall_ms, &mut self.intake, facts, ready, |t_ms, rows, conditions| {
+                let trusted = &service.document.spec.analysis.trusted_principals;
+                let principals = &self.principals;
+                let trusts = |proxy: &str| principals.get(proxy).is_some_and(|by| trusted.contains(by));
+                let seen = Sees { facts, ready, trusts: &trusts };
+                trial.tick(now_ms, wall_ms, &mut self.intake, seen, |t_ms, rows, conditions| {
                     if let Some(recorder) = &mut self.recorder {
                         recorder.tick(&service.name, release, t_ms, rows, conditions);
                     }

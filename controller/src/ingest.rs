@@ -1,7 +1,8 @@
-//! Where filters report: HTTP on a Unix socket, one report in, one reply out.
+//! Where filters report: one report in, one reply out, over HTTP; on one machine on a Unix socket.
 //!
 //! Bounded before it is parsed, handed to the engine, answered when the engine has judged it. What is no report is
-//! refused here and costs the engine nothing. Files' permissions decide who may report.
+//! refused here and costs the engine nothing. Who may report is decided elsewhere: by the socket's permissions, or by
+//! the mesh, which then says who it is and for which proxies that one may speak ([`Speaker`]).
 
 use crate::engine::Input;
 use axum::body::Bytes;
@@ -9,13 +10,25 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hueshift_core::contract::{MAX_REPORT_BYTES, REPORT_PATH, Report};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
+
+/// Who sends a report, where somebody proved it.
+#[derive(Clone)]
+pub struct Speaker {
+    /// The name of whoever it is, as in a `ReleasePolicy`.
+    pub principal: String,
+    /// Whether it may speak for a proxy; `Err`: why not.
+    pub speaks_for: SpeaksFor,
+}
+
+type SpeaksFor = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
 /// The report service.
 pub fn router(engine: mpsc::Sender<Input>) -> Router {
@@ -25,7 +38,11 @@ pub fn router(engine: mpsc::Sender<Input>) -> Router {
         .with_state(engine)
 }
 
-async fn report(State(engine): State<mpsc::Sender<Input>>, body: Bytes) -> Response {
+async fn report(
+    State(engine): State<mpsc::Sender<Input>>,
+    speaker: Option<Extension<Speaker>>,
+    body: Bytes,
+) -> Response {
     let report: Report = match serde_json::from_slice(&body) {
         Ok(report) => report,
         Err(error) => {
@@ -33,8 +50,14 @@ async fn report(State(engine): State<mpsc::Sender<Input>>, body: Bytes) -> Respo
             return (StatusCode::BAD_REQUEST, error.to_string()).into_response();
         }
     };
+    let speaker = speaker.map(|Extension(speaker)| speaker);
+    if let Some(Err(why)) = speaker.as_ref().map(|speaker| (speaker.speaks_for)(&report.proxy)) {
+        tracing::debug!("a report was refused: {why}");
+        return (StatusCode::FORBIDDEN, why).into_response();
+    }
+    let by = speaker.map(|speaker| speaker.principal);
     let (to, reply) = oneshot::channel();
-    if engine.send(Input::Report(Box::new(report), to)).await.is_err() {
+    if engine.send(Input::Report(Box::new(report), by, to)).await.is_err() {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     match reply.await {

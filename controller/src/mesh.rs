@@ -14,6 +14,7 @@ pub mod names;
 pub mod observe;
 pub mod packed;
 pub mod plugins;
+pub mod principal;
 pub mod serve;
 pub mod shared;
 pub mod sight;
@@ -189,7 +190,8 @@ async fn work(args: ControllerArgs) -> Result<(), ControllerError> {
     }
     let _ = desk.engine.set(to_engine.clone());
     let required = args.report_identity == Identity::Required;
-    answer(bind, names::REPORTS_PORT, serve::reports(to_engine.clone(), required)).await?;
+    answer(bind, names::REPORTS_PORT, serve::reports(to_engine.clone(), required.then(|| shared.clone())))
+        .await?;
     let background = [
         tokio::spawn(tell::keep_told(client.clone(), hand, shared, plugins_told)),
         tokio::spawn(keep_plugins(client.clone(), args.clone(), asked, told)),

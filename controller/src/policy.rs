@@ -4,10 +4,12 @@
 //! the bound: who wrote nothing gets what the platform asks. A field that somebody wrote is never rewritten: beyond a
 //! bound it is a violation, told with the policy's name, and nothing is released until one of the two is changed.
 
-use crate::api::{Advance, PolicySpec, ReleasePolicy, ReleaseSpec, Spec, StepSpec, human_duration, percent};
+use crate::api::{
+    Advance, AnalysisSpec, PolicySpec, ReleasePolicy, ReleaseSpec, Spec, StepSpec, human_duration, percent,
+};
 use hueshift_core::share::Bps;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -40,10 +42,11 @@ pub fn apply(
         policies.iter().filter(|policy| binds(&policy.spec, namespace)).collect();
     let mut effective = spec.clone();
     let mut violations = Vec::new();
-    alpha(&binding, &mut effective, &mut violations);
+    knobs(&binding, &mut effective, &mut violations);
     holdback(&binding, &mut effective, &mut violations);
     soak(&binding, &mut effective, &mut violations);
     advance(&binding, &effective, &mut violations);
+    trust(&binding, &mut effective);
     // Last: the cutover's rise depends on the holdback that is in force.
     steps(&binding, &mut effective, &mut violations);
     if violations.is_empty() { Ok(effective) } else { Err(violations) }
@@ -91,23 +94,31 @@ fn tightest<T: Copy>(
     found
 }
 
-fn alpha(policies: &[&ReleasePolicy], spec: &mut Spec, out: &mut Vec<Violation>) {
-    let Some((most, policy)) = tightest(policies, |policy| policy.max_alpha, |a, b| a < b) else { return };
-    let alpha = &mut spec.analysis.alpha;
-    // A value that is no number is beyond every bound.
-    if *alpha <= most {
-        return;
-    }
-    if *alpha == crate::api::AnalysisSpec::default().alpha {
-        *alpha = most;
-    } else {
-        out.push(violation(
-            policy,
-            "spec.analysis.alpha",
-            format!("{alpha} is above {most}"),
-            format!("write {most} or less"),
-        ));
-    }
+/// The judge's knobs that a policy may bound: smaller is more careful.
+fn knobs(policies: &[&ReleasePolicy], spec: &mut Spec, out: &mut Vec<Violation>) {
+    let default = AnalysisSpec::default();
+    let wished = &mut spec.analysis;
+    let mut bound = |name: &str, bound: fn(&PolicySpec) -> Option<f64>, value: &mut f64, default: f64| {
+        let Some((most, policy)) = tightest(policies, bound, |a, b| a < b) else { return };
+        // A value that is no number is beyond every bound.
+        if *value <= most {
+            return;
+        }
+        if *value == default {
+            *value = most;
+        } else {
+            out.push(violation(
+                policy,
+                &format!("spec.analysis.{name}"),
+                format!("{value} is above {most}"),
+                format!("write {most} or less"),
+            ));
+        }
+    };
+    bound("alpha", |policy| policy.max_alpha, &mut wished.alpha, default.alpha);
+    bound("beta", |policy| policy.max_beta, &mut wished.beta, default.beta);
+    bound("ratioMargin", |policy| policy.max_ratio_margin, &mut wished.ratio_margin, default.ratio_margin);
+    bound("errorFloor", |policy| policy.max_error_floor, &mut wished.error_floor, default.error_floor);
 }
 
 fn holdback(policies: &[&ReleasePolicy], spec: &mut Spec, out: &mut Vec<Violation>) {
@@ -162,6 +173,13 @@ fn advance(policies: &[&ReleasePolicy], spec: &Spec, out: &mut Vec<Violation>) {
             "write certified, or leave it out".to_owned(),
         ));
     }
+}
+
+/// No bound, but a grant: whom any of the platform's policies trusts.
+fn trust(policies: &[&ReleasePolicy], spec: &mut Spec) {
+    let named = policies.iter().flat_map(|policy| &policy.spec.trusted_principals);
+    let all: BTreeSet<String> = named.cloned().collect();
+    spec.analysis.trusted_principals = all.into_iter().collect();
 }
 
 fn steps(policies: &[&ReleasePolicy], spec: &mut Spec, out: &mut Vec<Violation>) {
@@ -313,6 +331,35 @@ mod tests {
         assert_eq!(effective.release.soak.time, Duration::from_secs(1_800));
         let shares: Vec<u16> = effective.release.steps.iter().map(|step| step.share.get()).collect();
         assert_eq!(shares, [500, 2_500, 5_000, 7_000], "the cutover to 90 % gets a step before it");
+    }
+
+    #[test]
+    fn the_judges_knobs_are_bounded_each() {
+        let asks = json!({"maxBeta": 0.01, "maxRatioMargin": 1.1, "maxErrorFloor": 0.0005});
+        let effective =
+            apply(&[policy("careful", asks.clone())], &BTreeMap::new(), &spec("")).unwrap().analysis;
+        assert_eq!((effective.beta, effective.ratio_margin, effective.error_floor), (0.01, 1.1, 0.0005));
+        let written = spec("  analysis: {beta: 0.1, ratioMargin: 3, errorFloor: 0.05}\n");
+        assert_eq!(
+            told(&[policy("careful", asks)], &written),
+            [
+                "spec.analysis.beta: 0.1 is above 0.01 (ReleasePolicy careful); write 0.01 or less",
+                "spec.analysis.ratioMargin: 3 is above 1.1 (ReleasePolicy careful); write 1.1 or less",
+                "spec.analysis.errorFloor: 0.05 is above 0.0005 (ReleasePolicy careful); write 0.0005 or less",
+            ]
+        );
+    }
+
+    #[test]
+    fn whom_any_policy_trusts_is_trusted_and_nobody_else() {
+        let trusts = |name: &str, principals: &[&str]| policy(name, json!({"trustedPrincipals": principals}));
+        let (a, b) = ("cluster.local/ns/a/sa/gw", "cluster.local/ns/b/sa/gw");
+        let both = [trusts("one", &[b]), trusts("two", &[b, a])];
+        let effective = apply(&both, &BTreeMap::new(), &spec("")).unwrap();
+        assert_eq!(effective.analysis.trusted_principals, [a, b]);
+        // A policy that went away takes its trust along.
+        let after = apply(&[], &BTreeMap::new(), &effective).unwrap();
+        assert!(after.analysis.trusted_principals.is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub use self::words::{ended, goes_on, odds, percent, predictions_moved, rolls_ba
 
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::judge::evidence::{Interval, Predictions, Slots};
+use hueshift_core::judge::witness::Protection;
 use hueshift_core::judge::{Checkpoint, Evidence, Verdict};
 use hueshift_core::share::Bps;
 use serde::{Deserialize, Serialize};
@@ -217,6 +218,9 @@ pub struct EvidenceView {
     /// How far the candidate's predictions are from stable's, where that is judged and both made some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<Predictions>,
+    /// How much one proxy's word can be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protection: Option<Protection>,
 }
 
 /// One way in which the current step may be certified.

@@ -36,9 +36,16 @@ spec:
   analysis: {predictions: {header: X-Score}}
 ";
 
+const TRUSTED: &str = "cluster.local/ns/a/sa/gateway";
+
 fn services(green: &str) -> Vec<BlueGreen> {
     let text = DOCUMENT.replace("9002'], revision: v1", &format!("9002'], revision: {green}"));
-    document::parse("test", text.as_bytes(), document::Writers::Owner, document::Homes::Standalone).unwrap()
+    let mut services =
+        document::parse("test", text.as_bytes(), document::Writers::Owner, document::Homes::Standalone)
+            .unwrap();
+    // What a ReleasePolicy would say.
+    services[0].spec.analysis.trusted_principals = vec![TRUSTED.to_owned()];
+    services
 }
 
 /// What survives the controller: the disk.
@@ -139,6 +146,8 @@ struct Proxy {
     /// The candidate says the same to everybody.
     one_answer: bool,
     capped: bool,
+    /// Who the mesh says it is.
+    principal: Option<String>,
 }
 
 struct World {
@@ -256,7 +265,7 @@ impl World {
             ..Report::default()
         };
         let (to, reply) = oneshot::channel();
-        self.send(Input::Report(Box::new(report), to)).await;
+        self.send(Input::Report(Box::new(report), self.proxy.principal.clone(), to)).await;
         let reply = tokio::time::timeout(Duration::from_secs(1), reply).await.ok()?.ok()?;
         self.proxy.term = reply.term;
         self.proxy.capped = reply.caps.iter().any(|cap| cap.release == release && cap.max == Bps::ZERO);
@@ -298,6 +307,25 @@ async fn a_healthy_release_is_certified_step_by_step_and_serves_at_the_end() {
     let state = disk.state.as_ref().unwrap();
     assert_eq!((state.live, state.revisions.green.as_str()), (Color::Green, "v2"));
     assert_eq!(disk.writes.iter().filter(|name| **name == "record").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_judge_is_told_whom_it_may_trust() {
+    for (principal, is_trusted) in
+        [(Some(TRUSTED), true), (Some("cluster.local/ns/a/sa/other"), false), (None, false)]
+    {
+        let mut world = World::new().await;
+        world.proxy.principal = principal.map(str::to_owned);
+        world.revision("v2");
+        world.until(Phase::Progressing).await;
+        while world.disk.0.lock().unwrap().checkpoint.is_none() || world.proxy.sessions < 2_000 {
+            world.traffic().await;
+        }
+        world.until(Phase::Soaking).await;
+        let checkpoint = world.disk.0.lock().unwrap().checkpoint.clone().unwrap();
+        let says = String::from_utf8(checkpoint).unwrap().contains(r#""trusted":["envoy-0"]"#);
+        assert_eq!(says, is_trusted, "{principal:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -306,7 +306,7 @@ async fn whoever_leaves_takes_nothing_back_and_leaves_a_checkpoint() {
     let plan = PlanReport { id, release: 1, epoch: 2, tripped: 0, lotteries: Vec::new() };
     let report = Report { proxy: "envoy".into(), seq: 1, plans: vec![plan], ..Report::default() };
     let (to, reply) = oneshot::channel();
-    world.engine.send(Input::Report(Box::new(report), to)).await.unwrap();
+    world.engine.send(Input::Report(Box::new(report), None, to)).await.unwrap();
     assert!(reply.await.unwrap().caps.is_empty());
     let checkpoints =
         world.disk.0.lock().unwrap().writes.iter().filter(|(_, what)| *what == "checkpoint").count();

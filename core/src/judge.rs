@@ -56,6 +56,7 @@ pub use row::{Row, Side};
 pub use verdict::Verdict;
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use analysis::PredictionMode;
@@ -126,6 +127,10 @@ pub struct Conditions {
     /// Cutover: from this tick on the holdback is the control and this past the second opinion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cutover: Option<History>,
+    /// Proxies whose word is never left out from here on, told before their first row: whoever was heard as a witness
+    /// among others stays one for this release.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trusted: Vec<String>,
 }
 
 /// Everything a judge needs to go on after a restart of the controller.
@@ -247,6 +252,9 @@ impl Judge {
         if let Some(history) = &conditions.cutover {
             self.cut_over(history);
         }
+        if let Some(witnesses) = &mut self.witnesses {
+            conditions.trusted.iter().for_each(|proxy| witnesses.trust(proxy));
+        }
         // Most live ticks bring nothing; a restart alone changes no evidence.
         let quiet = rows.is_empty()
             && self.second.is_empty()
@@ -326,6 +334,7 @@ impl Judge {
             ceiling: self.certificates.ceiling(self.requirement, beta),
             noisy: self.control.noisy,
             log_srm: self.last.log_srm,
+            protection: self.protection(),
             shared_incident: self.last.shared_incident,
             slow_at_load: self.last.slow_at_load,
             comparable: self.is_comparable(),

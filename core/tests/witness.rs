@@ -6,7 +6,7 @@
 
 use hueshift_core::judge::analysis::Witness;
 use hueshift_core::judge::witness::Protection;
-use hueshift_core::judge::{Analysis, Judge, Metric, Mode, Row, Side, Verdict};
+use hueshift_core::judge::{Analysis, Conditions, Judge, Metric, Mode, Row, Side, Verdict};
 
 /// What a proxy counts per tick: (candidate requests, errors), (stable requests, errors).
 type PerTick = ((i64, i64), (i64, i64));
@@ -74,6 +74,25 @@ fn a_trusted_proxy_is_always_heard() {
     let trusting = Analysis { trusted: vec!["gw-0".into()], ..analysis() };
     assert_eq!(judged(trusting.clone(), &[SEES_FAULT, FINE, FINE]).verdict(), Verdict::Rollback);
     assert_ne!(judged(trusting, &[FINE, FORGES, FINE]).verdict(), Verdict::Rollback);
+}
+
+/// Whom the mesh proves to be trusted is told with its first row; whoever spoke before among others stays one.
+#[test]
+fn a_proxy_that_is_trusted_before_its_first_word_is_always_heard() {
+    let told_at = |first: u64| {
+        let mut judge = Judge::new(analysis()).unwrap();
+        for tick in 1..=240 {
+            let trusted = if tick == first { vec!["gw-0".to_owned()] } else { Vec::new() };
+            let conditions = Conditions { trusted, ..Conditions::default() };
+            judge.tick_under(tick * 250, &rows(tick, &[SEES_FAULT, FINE, FINE]), &conditions);
+        }
+        judge
+    };
+    let trusting = Analysis { trusted: vec!["gw-0".into()], ..analysis() };
+    let from_the_start = judged(trusting, &[SEES_FAULT, FINE, FINE]);
+    assert_eq!(told_at(1).evidence().log_e, from_the_start.evidence().log_e);
+    assert_eq!(told_at(1).verdict(), Verdict::Rollback);
+    assert_ne!(told_at(2).verdict(), Verdict::Rollback);
 }
 
 #[test]

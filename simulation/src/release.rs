@@ -348,7 +348,7 @@ impl<'a> Release<'a> {
             Load { green: of(true), blue: of(false) }
         });
         let cutover = std::mem::take(&mut self.cuts_over).then(History::default);
-        Conditions { load, cutover }
+        Conditions { load, cutover, ..Conditions::default() }
     }
 
     fn slow(&mut self, proxy: usize, slot: u16) {

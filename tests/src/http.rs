@@ -107,8 +107,13 @@ pub async fn ask_address(
     ask(connect(address).await?, method, path, body).await
 }
 
+/// One request over TCP, whatever is in it: status and body.
+pub async fn ask_with(address: SocketAddr, request: Request<Full<Bytes>>) -> io::Result<(u16, String)> {
+    answer(connect(address).await?, request).await
+}
+
 async fn ask(
-    mut sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     method: &str,
     path: &str,
     body: &str,
@@ -120,6 +125,13 @@ async fn ask(
         .header("content-type", "application/json")
         .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
         .map_err(io::Error::other)?;
+    answer(sender, request).await
+}
+
+async fn answer(
+    mut sender: SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> io::Result<(u16, String)> {
     let response = sender.send_request(request).await.map_err(io::Error::other)?;
     let status = response.status().as_u16();
     let bytes = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes();

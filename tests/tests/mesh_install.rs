@@ -8,12 +8,16 @@
     reason = "a test"
 )]
 
+use http_body_util::Full;
 use hueshift::view::View;
-use hueshift_core::contract::PluginConfig;
+use hueshift_core::contract::{PluginConfig, REPORT_PATH};
 use hueshift_tests::clock::wait_for;
 use hueshift_tests::cluster::api::{ADMIN, User};
 use hueshift_tests::cluster::{Cluster, Parts, suite};
+use hueshift_tests::http::ask_with;
 use hueshift_tests::{programs, tests};
+use hyper::Request;
+use hyper::body::Bytes;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
         tests![
             every_overlay_applies_and_nothing_is_left_of_it_after_its_deletion,
             the_controller_may_write_only_where_somebody_let_it,
+            a_report_is_taken_from_whoever_may_speak_for_its_proxy,
             a_namespace_that_opts_in_gets_its_plugin_and_loses_it_when_it_opts_out,
             verbs_reach_the_controller_through_the_api_server_or_tell_what_the_objects_say,
         ],
@@ -199,6 +204,38 @@ async fn the_controller_may_write_only_where_somebody_let_it(cluster: Arc<Cluste
     wait_for("the bindings are in force", SOON, async || as_user("editor", "patch").then_some(())).await;
     wait_for("the bindings are in force", SOON, async || as_user("viewer", "list").then_some(())).await;
     assert!(!as_user("viewer", "patch"));
+}
+
+/// Goes on with what the test before installed. There is no mTLS here, so the header is what Istio's proxy would write.
+async fn a_report_is_taken_from_whoever_may_speak_for_its_proxy(cluster: Arc<Cluster>) {
+    cluster.kubectl(&["apply", "--server-side", "-k", &istio("overlays/gateway")]);
+    cluster.kubectl(&["-n", "hueshift-system", "rollout", "status", "deployment/hueshift", "--timeout=180s"]);
+    let pods = cluster.kubectl(&["-n", "hueshift-system", "get", "pods", "-o", "json"]);
+    let pods: Value = serde_json::from_str(&pods).unwrap();
+    let pod =
+        pods["items"].as_array().unwrap().iter().find(|pod| pod["status"]["podIP"].is_string()).unwrap();
+    let (name, ip) = (pod["metadata"]["name"].as_str().unwrap(), pod["status"]["podIP"].as_str().unwrap());
+    let address = format!("{ip}:9080").parse().unwrap();
+    let report = async |by: Option<&str>, of: &str| {
+        let body = json!({"proxy": format!("router~10.0.0.1~{of}~svc.cluster.local"), "incarnation": 1, "vm": 1, "seq": 1});
+        let mut request = Request::post(REPORT_PATH).header("host", "localhost");
+        if let Some(namespace) = by {
+            let proven = format!("By=x;Hash=y;URI=spiffe://cluster.local/ns/{namespace}/sa/gateway");
+            request = request.header("x-forwarded-client-cert", proven);
+        }
+        ask_with(address, request.body(Full::new(Bytes::from(body.to_string()))).unwrap()).await.unwrap()
+    };
+    let own = format!("{name}.hueshift-system");
+    let (status, text) = report(None, &own).await;
+    assert_eq!(status, 403, "{text}");
+    let (status, text) = report(Some("elsewhere"), &own).await;
+    assert_eq!(status, 403, "{text}");
+    assert!(text.contains("may not report for a proxy in namespace hueshift-system"), "{text}");
+    let (status, text) = report(Some("hueshift-system"), "invented.hueshift-system").await;
+    assert_eq!(status, 403, "{text}");
+    assert!(text.contains("pod hueshift-system/invented, which does not exist"), "{text}");
+    let (status, text) = report(Some("hueshift-system"), &own).await;
+    assert_eq!(status, 200, "{text}");
     uninstall(&cluster, &istio("overlays/gateway"));
 }
 

@@ -1,4 +1,5 @@
-//! Runs the steps of `cargo verify` one after the other, each with its name, its time and its log.
+//! Runs the steps of `cargo verify`, each with its name, its time and its log: one after the other, but for one that only
+//! computes and may do so beside others.
 //!
 //! A step's output goes to a file, so that what is printed stays readable; it is shown when the step fails. All
 //! steps run even if one fails: a person who waits wants to know everything at once.
@@ -7,8 +8,8 @@ use crate::problem::{Outcome, Problem};
 use crate::workspace;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write, stdout};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The steps so far.
@@ -21,6 +22,15 @@ pub struct Steps {
     failed: u64,
     failures: Vec<String>,
     left_out: Vec<String>,
+}
+
+/// A step that runs beside others; it ends with [`Steps::join`].
+#[derive(Debug)]
+pub struct Beside {
+    name: String,
+    log: PathBuf,
+    began: Instant,
+    child: Outcome<Child>,
 }
 
 /// Lines of a failed step's log that are printed; the file has all.
@@ -47,26 +57,31 @@ impl Steps {
     /// Runs one command. Tests that it reports count one by one, any other command as one.
     pub fn run(&mut self, name: &str, command: &mut Command) {
         let log = self.log(name);
-        self.step(name, log.clone(), |file| {
-            let error = || Problem::new("the log file cannot be shared");
-            let second = file.try_clone().map_err(|_| error())?;
-            let mut child = command
-                .stdin(Stdio::null())
-                .stdout(file.try_clone().map_err(|_| error())?)
-                .stderr(second)
-                .spawn()
-                .map_err(|error| Problem::doing(format_args!("cannot start {command:?}"), error))?;
-            let began = Instant::now();
-            loop {
-                match child.try_wait() {
-                    Ok(Some(status)) if status.success() => return Ok(()),
-                    Ok(Some(status)) => return Err(Problem::new(format!("{status}"))),
-                    Ok(None) => tick(name, began.elapsed()),
-                    Err(error) => return Err(Problem::doing("waiting", error)),
-                }
-                std::thread::sleep(Duration::from_millis(100));
-            }
+        self.step(name, log.clone(), |file| wait(name, spawn(command, file)?));
+    }
+
+    /// Starts a command that only computes and lets the steps that follow go first.
+    pub fn beside(&mut self, name: &str, command: &Command) -> Beside {
+        let log = self.log(name);
+        println!("  {name}, beside what follows …");
+        let mut patient = Command::new("nice");
+        patient.args(["-n", "19"]).arg(command.get_program()).args(command.get_args());
+        command.get_envs().for_each(|(key, value)| match value {
+            Some(value) => _ = patient.env(key, value),
+            None => _ = patient.env_remove(key),
         });
+        command.get_current_dir().into_iter().for_each(|folder| _ = patient.current_dir(folder));
+        let child = File::create(&log)
+            .map_err(|error| Problem::doing(log.display(), error))
+            .and_then(|file| spawn(&mut patient, &file));
+        Beside { name: name.to_owned(), log, began: Instant::now(), child }
+    }
+
+    /// Waits for what ran beside, and tells how it ended.
+    pub fn join(&mut self, beside: Beside) {
+        let Beside { name, log, began, child } = beside;
+        let outcome = child.and_then(|child| wait(&name, child));
+        self.tell(&name, &log, began, outcome);
     }
 
     /// Runs a function of ours; what it prints is not captured.
@@ -111,8 +126,12 @@ impl Steps {
         let outcome = File::create(&log)
             .map_err(|error| Problem::doing(log.display(), error))
             .and_then(|file| run(&file));
+        self.tell(name, &log, began, outcome);
+    }
+
+    fn tell(&mut self, name: &str, log: &Path, began: Instant, outcome: Outcome) {
         let text =
-            fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+            fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let (passed, failed) = tests_in(&text);
         clear_line();
         let seconds = began.elapsed().as_secs_f64();
@@ -134,6 +153,30 @@ impl Steps {
                 self.failures.push(name.to_owned());
             }
         }
+    }
+}
+
+/// Its output goes to the file.
+fn spawn(command: &mut Command, file: &File) -> Outcome<Child> {
+    let shared = || file.try_clone().map_err(|_| Problem::new("the log file cannot be shared"));
+    command
+        .stdin(Stdio::null())
+        .stdout(shared()?)
+        .stderr(shared()?)
+        .spawn()
+        .map_err(|error| Problem::doing(format_args!("cannot start {command:?}"), error))
+}
+
+fn wait(name: &str, mut child: Child) -> Outcome {
+    let began = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) => return Err(Problem::new(format!("{status}"))),
+            Ok(None) => tick(name, began.elapsed()),
+            Err(error) => return Err(Problem::doing("waiting", error)),
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

@@ -32,6 +32,15 @@ pub struct PolicySpec {
     /// Largest chance of a false rollback per release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_alpha: Option<f64>,
+    /// Largest chance of a false certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_beta: Option<f64>,
+    /// Largest ratio of error rates that may count as acceptable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ratio_margin: Option<f64>,
+    /// Largest error rate below which nothing is rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_error_floor: Option<f64>,
     /// Largest rise of the candidate's share in one step, the cutover included.
     #[serde(default, with = "percent::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::share")]
@@ -48,4 +57,10 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::advance")]
     pub advance: Option<Advance>,
+    /// Proxies whose word on a release is never left out, by their mesh identity as in an AuthorizationPolicy:
+    /// `cluster.local/ns/istio-system/sa/istio-ingressgateway`. Without it no single proxy's word decides, which needs
+    /// three of them of which none has most of the traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::principals")]
+    pub trusted_principals: Vec<String>,
 }

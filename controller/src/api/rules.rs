@@ -365,14 +365,35 @@ pub(super) fn fuse() -> Value {
 pub(super) fn policy() -> Value {
     json!([
         rule(
-            "has(self.maxAlpha) || has(self.largestStep) || has(self.minHoldback) || has(self.minSoak) || has(self.advance)",
-            "it asks nothing: set at least one of maxAlpha, largestStep, minHoldback, minSoak, advance",
+            "has(self.maxAlpha) || has(self.maxBeta) || has(self.maxRatioMargin) || has(self.maxErrorFloor) \
+             || has(self.largestStep) || has(self.minHoldback) || has(self.minSoak) || has(self.advance) \
+             || has(self.trustedPrincipals)",
+            "it asks nothing: set at least one of maxAlpha, maxBeta, maxRatioMargin, maxErrorFloor, largestStep, minHoldback, \
+             minSoak, advance, trustedPrincipals",
         ),
         rule_at(
             ".maxAlpha",
             Invalid,
             "!has(self.maxAlpha) || (self.maxAlpha > 0.0 && self.maxAlpha <= 0.1)",
             "write more than 0, at most 0.1, such as 0.01",
+        ),
+        rule_at(
+            ".maxBeta",
+            Invalid,
+            "!has(self.maxBeta) || (self.maxBeta > 0.0 && self.maxBeta <= 0.2)",
+            "write more than 0, at most 0.2, such as 0.05",
+        ),
+        rule_at(
+            ".maxRatioMargin",
+            Invalid,
+            "!has(self.maxRatioMargin) || self.maxRatioMargin >= 1.0",
+            "write 1 or more, such as 1.25",
+        ),
+        rule_at(
+            ".maxErrorFloor",
+            Invalid,
+            "!has(self.maxErrorFloor) || (self.maxErrorFloor > 0.0 && self.maxErrorFloor <= 0.1)",
+            "write more than 0, at most 0.1, such as 0.001",
         ),
         rule_at(
             ".largestStep",

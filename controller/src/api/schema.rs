@@ -157,6 +157,20 @@ pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Mesh identities as an AuthorizationPolicy writes them.
+pub(super) fn principals(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "x-kubernetes-list-type": "set",
+        "items": {"type": "string", "maxLength": 512},
+        "x-kubernetes-validations": [rule(
+            "self.all(p, p.matches('^[^/]+/ns/[^/]+/sa/[^/]+$'))",
+            "write principals as TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT",
+        )],
+    })
+}
+
 /// A label selector as Kubernetes has it.
 pub(super) fn label_selector(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({

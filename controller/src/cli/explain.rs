@@ -11,6 +11,7 @@ use crate::view::{
 };
 use hueshift_core::color::Color;
 use hueshift_core::judge::Verdict;
+use hueshift_core::judge::witness::Protection;
 
 /// Labels are filled up to this, so that sentences align.
 const LABEL: usize = 12;
@@ -65,8 +66,19 @@ pub(super) fn render(view: &View, service: &ServiceView, screen: &Screen) -> Str
             .predictions
             .map(|seen| screen.paragraph(&format!("{:LABEL$}", "predictions"), &predictions_moved(&seen)))
             .unwrap_or_default();
+        out += &witnesses(evidence)
+            .map(|text| screen.paragraph(&format!("{:LABEL$}", "witnesses"), text))
+            .unwrap_or_default();
     }
     out
+}
+
+/// Where a single Envoy could sway the verdict. One alone is all there is, and [`enforcement`] says so.
+fn witnesses(evidence: &EvidenceView) -> Option<&'static str> {
+    (evidence.protection == Some(Protection::Partial)).then_some(
+        "one Envoy's word alone could condemn: there are fewer than three with traffic, or one has most of it \
+         (a ReleasePolicy's trustedPrincipals names those that are believed)",
+    )
 }
 
 /// Where the true error rates lie, however often one looks.

@@ -270,6 +270,8 @@ fn analysis(node: &Node, path: &str, out: &mut Problems) -> Option<AnalysisSpec>
     let fuse = fields.optional("fuse", default.fuse, fuse, out);
     fields.no_others(out);
     Some(AnalysisSpec {
+        // A platform grants it, no document.
+        trusted_principals: Vec::new(),
         alpha: alpha?,
         beta: beta?,
         ratio_margin: ratio_margin?,

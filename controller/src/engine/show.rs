@@ -345,6 +345,7 @@ fn evidence(service: &Service, now_ms: u64) -> Option<EvidenceView> {
         still_needed: still_needed(&evidence),
         still_ms: still_ms(service, &evidence, sessions, now_ms),
         predictions: evidence.predictions,
+        protection: evidence.protection,
     })
 }
 

@@ -42,6 +42,8 @@ pub struct Trial {
     absolute: bool,
     /// Where the filter finds predictions, as long as this release is open.
     predictions: Option<PredictionParams>,
+    /// Proxies that the judge was told to trust; to be told again changes nothing.
+    trusted: BTreeSet<String>,
     /// The next tick begins the watch over the holdback.
     cuts_over: bool,
     fuse: Trips,
@@ -51,6 +53,17 @@ pub struct Trial {
     saved_verdict: Option<Verdict>,
     /// Kept for the record.
     pub noted: Noted,
+}
+
+/// What a tick may know beside the reports.
+#[derive(Clone, Copy)]
+pub struct Sees<'a> {
+    /// What the reports add up to; `None`: nothing new was looked at.
+    pub facts: Option<&'a Facts>,
+    /// Endpoints that answer.
+    pub ready: PerColor<u32>,
+    /// Whether a proxy's word is never left out.
+    pub trusts: &'a dyn Fn(&str) -> bool,
 }
 
 /// Moments for the record, Unix ms.
@@ -129,6 +142,7 @@ impl Trial {
             share: Bps::ZERO,
             absolute,
             predictions,
+            trusted: BTreeSet::new(),
             cuts_over: false,
             fuse: Trips::Quiet,
             proxies: Vec::new(),
@@ -171,6 +185,7 @@ impl Trial {
             started_ms,
             absolute,
             predictions: saved.predictions,
+            trusted: BTreeSet::new(),
             cuts_over: false,
             judge,
             log_e: 0.0,
@@ -229,10 +244,10 @@ impl Trial {
         now_ms: u64,
         wall_ms: u64,
         intake: &mut Intake,
-        facts: Option<&Facts>,
-        ready: PerColor<u32>,
+        sees: Sees<'_>,
         mut seen: impl FnMut(u64, &[Row], &Conditions),
     ) {
+        let Sees { facts, ready, trusts } = sees;
         let until = now_ms.saturating_sub(self.started_ms) / TICK_MS * TICK_MS;
         while self.rules.t_ms + TICK_MS < until {
             self.rules.t_ms += TICK_MS;
@@ -249,7 +264,8 @@ impl Trial {
         };
         let load = facts.filter(|_| !rows.is_empty()).map(|facts| self.load(facts, ready));
         let cutover = core::mem::take(&mut self.cuts_over).then(History::default);
-        let conditions = Conditions { load, cutover };
+        let trusted = self.newly_trusted(&rows, trusts);
+        let conditions = Conditions { load, cutover, trusted };
         self.log_e = self.judge.tick_under(until, &rows, &conditions).log_e;
         seen(until, &rows, &conditions);
         self.apply_rules(until, wall_ms, facts);
@@ -267,6 +283,14 @@ impl Trial {
                 "condemned: {cause}"
             );
         }
+    }
+
+    /// Proxies that are trusted and were not told so; those that speak for the first time among them.
+    fn newly_trusted(&mut self, rows: &[Row], trusts: &dyn Fn(&str) -> bool) -> Vec<String> {
+        let is_new = |row: &&Row| trusts(&row.proxy) && !self.trusted.contains(&row.proxy);
+        let new: BTreeSet<String> = rows.iter().filter(is_new).map(|row| row.proxy.clone()).collect();
+        self.trusted.extend(new.iter().cloned());
+        new.into_iter().collect()
     }
 
     /// Why the candidate is condemned, if it is.
@@ -497,7 +521,8 @@ mod tests {
                 let now_ms = self.second * 1_000;
                 let facts = self.intake.facts(ID, 1, now_ms);
                 let ready = PerColor::default();
-                self.trial.tick(now_ms, now_ms, &mut self.intake, Some(&facts), ready, |_, _, _| {});
+                let sees = Sees { facts: Some(&facts), ready, trusts: &|_| false };
+                self.trial.tick(now_ms, now_ms, &mut self.intake, sees, |_, _, _| {});
             }
         }
 

@@ -238,7 +238,11 @@ impl<B: Beside> Eyes<B> {
             News::Deployments(told) => cluster.deployments.take(told),
             News::ReplicaSets(told) => cluster.replica_sets.take(told),
             News::Slices(told) => cluster.slices.take(told),
-            News::Pods(told) => cluster.pods.take(told),
+            News::Pods(told) => {
+                let names = cluster.pods.take(told);
+                self.shared.pods.follow(&cluster.pods, &names);
+                names
+            }
             News::Services(told) => cluster.services.take(told),
             News::Releases(name, uid, read) => {
                 self.take_releases(&name, &uid, read);

@@ -3,8 +3,11 @@
 //! Whether it is alive and ready is its own affair: an API server that is away must not take the fast path along.
 
 use super::names;
+use super::principal::Principal;
+use super::shared::Shared;
 use crate::control::STATUS_PATH;
 use crate::engine::{self, Input};
+use crate::ingest::Speaker;
 use crate::view::View;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -62,17 +65,26 @@ pub async fn listen(bind: IpAddr, port: u16) -> io::Result<TcpListener> {
     TcpListener::bind(SocketAddr::new(bind, port)).await
 }
 
-/// The report port: as on one machine, but who reports must be somebody to the mesh.
-pub fn reports(engine: mpsc::Sender<Input>, identity_required: bool) -> Router {
+/// The report port: as on one machine, but who reports must be somebody to the mesh, and speak for its own proxy.
+/// `None`: nobody is asked who it is.
+pub fn reports(engine: mpsc::Sender<Input>, identities: Option<Arc<Shared>>) -> Router {
     let router = crate::ingest::router(engine);
-    if identity_required { router.layer(middleware::from_fn(known_to_the_mesh)) } else { router }
+    match identities {
+        Some(shared) => router.layer(middleware::from_fn_with_state(shared, known_to_the_mesh)),
+        None => router,
+    }
 }
 
-/// Istio's proxy before us replaces what a client claims; the last element is the one that it proved.
-async fn known_to_the_mesh(request: Request, next: Next) -> Response {
-    let proven = request.headers().get("x-forwarded-client-cert").and_then(|value| value.to_str().ok());
-    let last = proven.and_then(|value| value.rsplit(',').next());
-    if last.is_some_and(|element| element.contains("URI=spiffe://")) {
+async fn known_to_the_mesh(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    // Of several headers the last is the one that the proxy before us wrote, or none is.
+    let headers = request.headers().get_all("x-forwarded-client-cert");
+    let proven = headers.iter().next_back().and_then(|value| value.to_str().ok());
+    if let Some(principal) = proven.and_then(Principal::of_header) {
+        let speaker = Speaker {
+            principal: principal.to_string(),
+            speaks_for: Arc::new(move |proxy| principal.speaks_for(proxy, &shared.pods)),
+        };
+        request.extensions_mut().insert(speaker);
         return next.run(request).await;
     }
     let text = format!(

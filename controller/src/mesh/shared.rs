@@ -1,6 +1,7 @@
 //! What the watching side and the writing side both know: a few small tables behind one lock each.
 
 use super::cluster::{Name, Told, version_of};
+use super::principal::Pods;
 use super::sight::{Refusal, Sight};
 use crate::control::{Accepted, Refused};
 use crate::home::Remembered;
@@ -55,6 +56,8 @@ pub struct Shared {
     pub to_tell: Notify,
     /// The engine took a service.
     pub was_taken: Notify,
+    /// Which pods there are: for whom a report may speak.
+    pub pods: Pods,
 }
 
 /// A status as it stands in the cluster.

@@ -5,6 +5,7 @@ use super::line::{Counted, MetricLogs};
 use super::math::rate_interval;
 use super::predictions::Distance;
 use super::verdict::Verdict;
+use super::witness::Protection;
 use serde::{Deserialize, Serialize};
 
 /// How far the evidence is, towards rollback and towards promotion.
@@ -50,6 +51,9 @@ pub struct Evidence {
     /// Predictions that may differ, once both colors made some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<Predictions>,
+    /// How much one proxy's word can be left out; absent where that is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protection: Option<Protection>,
 }
 
 /// How far the candidate's predictions are from stable's.
