@@ -71,7 +71,7 @@ impl fmt::Display for Principal {
 }
 
 /// Pod and namespace in an Envoy's id, `router~10.1.2.3~gateway-5d8f.shop~shop.svc.cluster.local`.
-fn pod_of(proxy: &str) -> Option<(&str, &str)> {
+pub fn pod_of(proxy: &str) -> Option<(&str, &str)> {
     // A pod's name may have dots, a namespace's has none.
     let (pod, namespace) = proxy.split('~').nth(2)?.rsplit_once('.')?;
     (!pod.is_empty() && !namespace.is_empty()).then_some((pod, namespace))
