@@ -287,6 +287,9 @@ pub struct AnalysisSpec {
     /// Where answers carry what the model says; absent: predictions are not judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predictions: Option<PredictionsSpec>,
+    /// What else is counted and judged like errors; absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomSpec>,
     /// Who is always believed, as a `ReleasePolicy` names them; documents cannot say it.
     #[serde(skip)]
     pub trusted_principals: Vec<String>,
@@ -317,6 +320,26 @@ pub struct PredictionsSpec {
     #[serde(default)]
     #[schemars(schema_with = "schema::predictions_mode")]
     pub mode: PredictionsMode,
+}
+
+/// Answers that are no failures, but that a release should not bring more of: events. They are judged as errors are,
+/// against stable's, with the same margin and floor; they certify nothing. Not judged where failures come in clumps
+/// (see the README on the unit of chance).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::custom()))]
+pub struct CustomSpec {
+    /// What people call them: 1 to 32 letters, digits or dashes, a letter first.
+    #[serde(default = "CustomSpec::default_name")]
+    #[schemars(schema_with = "schema::word")]
+    pub name: String,
+    /// Whether answers that blame the client are events: 4xx, and such gRPC codes.
+    #[serde(default)]
+    pub client_errors: bool,
+    /// So are answers that carry this response header, whatever its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
+    pub header: Option<String>,
 }
 
 /// How predictions are compared.
@@ -380,6 +403,7 @@ impl Default for AnalysisSpec {
             error_floor: 0.001,
             absolute_certificate: true,
             predictions: None,
+            custom: None,
             trusted_principals: Vec::new(),
             fuse: FuseSpec::default(),
         }
@@ -430,6 +454,15 @@ impl BlueGreen {
     /// Mesh: the VirtualService whose routes are managed; none on one machine.
     pub fn virtual_service(&self) -> Option<&str> {
         self.spec.routing.virtual_service.as_deref().or(self.spec.service.as_deref())
+    }
+}
+
+// === impl CustomSpec ===
+
+impl CustomSpec {
+    /// What they are called where nobody gave them a name.
+    pub fn default_name() -> String {
+        "events".to_owned()
     }
 }
 

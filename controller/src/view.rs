@@ -8,7 +8,7 @@
 
 mod words;
 
-pub use self::words::{ended, goes_on, odds, percent, predictions_moved, rolls_back};
+pub use self::words::{ended, events, goes_on, odds, percent, predictions_moved, rolls_back};
 
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::judge::evidence::{Interval, Predictions, Slots};
@@ -218,9 +218,21 @@ pub struct EvidenceView {
     /// How far the candidate's predictions are from stable's, where that is judged and both made some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<Predictions>,
+    /// Events that somebody named, where they are judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomView>,
     /// How much one proxy's word can be left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protection: Option<Protection>,
+}
+
+/// Answers that are judged beside failures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustomView {
+    /// What people call them.
+    pub name: String,
+    /// Requests, and of them those with an event, per color.
+    pub counted: PerColor<Counted>,
 }
 
 /// One way in which the current step may be certified.
@@ -349,6 +361,8 @@ pub enum Cause {
     Latency,
     /// Its predictions differ too much from stable's, beyond chance.
     Predictions,
+    /// More of the events that somebody named than stable, beyond chance.
+    Custom,
     /// Nothing but errors for seconds.
     Dead,
     /// The fuse inside the proxies tripped.

@@ -236,8 +236,8 @@ mod tests {
 
     #[test]
     fn a_metric_that_is_not_judged_is_named() {
-        let why = refused(&world("\"analysis\":{\"metrics\":[\"custom\"]},\"ticks\":[]"));
-        assert!(why.contains("unknown variant `custom`"), "{why}");
+        let why = refused(&world("\"analysis\":{\"metrics\":[\"throughput\"]},\"ticks\":[]"));
+        assert!(why.contains("unknown variant `throughput`"), "{why}");
     }
 
     #[test]

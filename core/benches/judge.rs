@@ -133,6 +133,7 @@ impl Worker {
             done_slots: done.into_iter().collect(),
             first_latency: latency.into_iter().collect(),
             first_predictions: Vec::new(),
+            event_slots: Vec::new(),
         };
         let plan = PlanReport { id: ID, release: 1, epoch: lottery + 1, tripped: 0, lotteries: vec![books] };
         let proxy = proxy_name(number / WORKERS);

@@ -119,6 +119,8 @@ pub struct LotteryReport {
     pub first_latency: Vec<u32>,
     /// Likewise with the bin of their first prediction: slot × [`PREDICTION_BINS`] + bin.
     pub first_predictions: Vec<u32>,
+    /// Lottery slots with an event ([`Params::client_errors`], [`Params::event_header`]) on either color: the first one in each [`TOLD_MS`], since the ack.
+    pub event_slots: Vec<u16>,
 }
 
 /// [`LotteryReport`] as it is read. Not `serde(flatten)`: that hands the histograms' keys over as strings, and
@@ -139,6 +141,8 @@ struct FlatLottery {
     first_latency: Vec<u32>,
     #[serde(default)]
     first_predictions: Vec<u32>,
+    #[serde(default)]
+    event_slots: Vec<u16>,
 }
 
 /// [`LotteryReport`] as it is written: borrowed, because the filter writes it several times a second.
@@ -156,6 +160,8 @@ struct FlatLotteryRef<'a> {
     first_latency: &'a [u32],
     #[serde(skip_serializing_if = "<[u32]>::is_empty")]
     first_predictions: &'a [u32],
+    #[serde(skip_serializing_if = "<[u16]>::is_empty")]
+    event_slots: &'a [u16],
 }
 
 /// Counters of one color in one lottery. `completed` = `ok` + `errors`; a client that went away is in neither.
@@ -180,6 +186,9 @@ pub struct Tally {
     /// Successful answers with a prediction, by its bin.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub predictions: BTreeMap<u16, u64>,
+    /// Of the completed ones, those with an event ([`Params::client_errors`], [`Params::event_header`]).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub events: u64,
     /// Gauge: requests in flight now.
     pub in_flight: u32,
     /// Gauge: longest time since the upstream's last byte (or the start) among them, ms.
@@ -247,6 +256,13 @@ pub struct Params {
     /// Where answers carry a prediction; absent: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<PredictionParams>,
+    /// Answers that blame the client (4xx, or such a gRPC code) are events: no failures, but something that a release
+    /// should not bring more of.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub client_errors: bool,
+    /// So are answers that carry this response header, whatever its value; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub event_header: String,
 }
 
 /// Where an answer carries what the model says, and the bins it is counted in.
@@ -401,6 +417,7 @@ impl From<FlatLottery> for LotteryReport {
             done_slots,
             first_latency,
             first_predictions,
+            event_slots,
         } = flat;
         LotteryReport {
             epoch,
@@ -410,6 +427,7 @@ impl From<FlatLottery> for LotteryReport {
             done_slots,
             first_latency,
             first_predictions,
+            event_slots,
         }
     }
 }
@@ -425,6 +443,7 @@ impl Serialize for LotteryReport {
             done_slots: &self.done_slots,
             first_latency: &self.first_latency,
             first_predictions: &self.first_predictions,
+            event_slots: &self.event_slots,
         }
         .serialize(to)
     }
@@ -463,6 +482,10 @@ impl fmt::Debug for MeshKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "MeshKey {{ version: {}, hex: <redacted> }}", self.version)
     }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 fn default_report_ms() -> u32 {

@@ -94,7 +94,7 @@ pub enum Malformed {
     Repeated,
     /// A counter is lower than in an earlier report.
     Shrunk,
-    /// More errors than completed requests.
+    /// More errors or events than completed requests.
     Errors,
     /// A counter above 2^53.
     TooLarge,

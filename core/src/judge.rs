@@ -115,6 +115,9 @@ pub struct Judge {
     srm: BTreeMap<u64, (u64, u64)>,
     last: Scores,
     condemned: bool,
+    /// Completed requests with an event so far.
+    #[serde(default)]
+    events: evidence::Events,
 }
 
 /// What a tick is told beside its rows.
@@ -227,6 +230,7 @@ impl Judge {
             srm: BTreeMap::new(),
             last: Scores::default(),
             condemned: false,
+            events: evidence::Events::default(),
             analysis,
         };
         judge.score();
@@ -335,6 +339,7 @@ impl Judge {
             noisy: self.control.noisy,
             log_srm: self.last.log_srm,
             protection: self.protection(),
+            events: self.analysis.metrics.contains(&Metric::Custom).then_some(self.events),
             shared_incident: self.last.shared_incident,
             slow_at_load: self.last.slow_at_load,
             comparable: self.is_comparable(),
@@ -576,6 +581,8 @@ impl Judge {
         ] {
             *sum = sum.saturating_add(more);
         }
+        self.events.stable = self.events.stable.saturating_add(blue.events);
+        self.events.candidate = self.events.candidate.saturating_add(green.events);
         if self.analysis.srm {
             // -0.0 is 0.0, but not its bits.
             let (candidate, stable) = self.srm.entry((row.split + 0.0).to_bits()).or_default();
@@ -598,12 +605,17 @@ impl Judge {
         let equality = self.analysis.prediction_mode == PredictionMode::Equality
             && self.analysis.metrics.contains(&Metric::Predictions);
         let ratio_test = Ratio::worse_than(rho0);
+        let custom = self.analysis.metrics.contains(&Metric::Custom);
         let plug_in = equality.then(|| self.past.weights(prediction_bins, predictions::STRENGTH));
         let weights = self.reference.as_ref().and_then(Reference::weights);
         for (stratum, block) in self.blocks.close(t_ms, &self.analysis) {
             let mut ratio = [0.0; ratio::ALTERNATIVES];
+            let mut events = [0.0; ratio::ALTERNATIVES];
             if mode != Mode::Sessions {
                 ratio_test.add(block.errors(split_mode), &mut ratio);
+                if custom {
+                    ratio_test.add(block.events(split_mode), &mut events);
+                }
             }
             let latency = weights.map(|weights| {
                 let mut sums = vec![0.0; weights.len()];
@@ -614,7 +626,7 @@ impl Judge {
             if equality {
                 self.past.learn(&block.predictions);
             }
-            let closed = Closed { ratio, latency: latency.unwrap_or_default(), predictions, block };
+            let closed = Closed { ratio, events, latency: latency.unwrap_or_default(), predictions, block };
             hearing.strata.entry(stratum).or_default().closed = Some(closed);
         }
     }

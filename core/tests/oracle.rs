@@ -609,6 +609,7 @@ fn tally(file: &Value) -> usize {
                     errors: number("errors"),
                     latency: histogram("latency"),
                     predictions: histogram("predictions"),
+                    events: 0,
                 };
                 assert_eq!(*got, want, "{what}, {side}");
             }

@@ -5,8 +5,8 @@
 //! reordered report harms nothing. Slots are a set that only grows: they are sent until acknowledged, and all of
 //! them again after another term, because a new leader may know nothing.
 //!
-//! Three memories of slots are cleared every [`TOLD_MS`]: which erred again, and whose latency and prediction were
-//! told. A session is one draw of the lottery, but a long release would use all slots up and see no late fault; what was
+//! Four memories of slots are cleared every [`TOLD_MS`]: which erred again, and whose latency, prediction and event
+//! were told. A session is one draw of the lottery, but a long release would use all slots up and see no late fault; what was
 //! acknowledged by then is dropped. So a report carries at most one entry of each kind per request, however short that
 //! time.
 //!
@@ -48,6 +48,8 @@ pub struct Books {
     timed_lately: SlotSet,
     /// Slots whose prediction was told since then.
     predicted_lately: SlotSet,
+    /// Slots whose event was told since then.
+    evented_lately: SlotSet,
     cleared_us: u64,
 }
 
@@ -66,6 +68,7 @@ pub struct Lottery {
     done_slots: Log,
     first_latency: Log,
     first_predictions: Log,
+    event_slots: Log,
     /// Grows with each change.
     version: u64,
     acked: u64,
@@ -77,6 +80,7 @@ pub struct Lottery {
 struct Counters {
     started: u64,
     hung: u64,
+    events: u64,
     /// Ends, in the order of [`Outcome::ALL`].
     outcomes: [u64; Outcome::ALL.len()],
     first_byte: VecMap<u16, u64>,
@@ -95,6 +99,8 @@ pub struct Entry {
     pub times_us: Option<(u64, u64)>,
     /// The bin of what it predicts.
     pub prediction: Option<u16>,
+    /// Whether it is an event.
+    pub event: bool,
 }
 
 /// What opening a lottery did besides.
@@ -194,7 +200,7 @@ impl Books {
         self.count(
             number,
             color,
-            &Entry { outcome: Outcome::Timeout, slot, times_us: None, prediction: None },
+            &Entry { outcome: Outcome::Timeout, slot, times_us: None, prediction: None, event: false },
         );
     }
 
@@ -203,6 +209,9 @@ impl Books {
         lottery.version += 1;
         lottery.counts.get_mut(color).take(entry);
         let Some(slot) = entry.slot else { return };
+        if entry.event && self.evented_lately.insert(slot) {
+            lottery.event_slots.entries.push(slot.into());
+        }
         match entry.outcome.counts_as() {
             Counts::Neither => return,
             Counts::Success => {
@@ -243,10 +252,12 @@ impl Books {
         self.erred_lately = SlotSet::default();
         self.timed_lately = SlotSet::default();
         self.predicted_lately = SlotSet::default();
+        self.evented_lately = SlotSet::default();
         for lottery in self.lotteries.values_mut() {
             lottery.error_slots_again.forget_said();
             lottery.first_latency.forget_said();
             lottery.first_predictions.forget_said();
+            lottery.event_slots.forget_said();
         }
     }
 
@@ -264,6 +275,7 @@ impl Books {
         let done_slots = slots(lottery.done_slots.send());
         let first_latency = lottery.first_latency.send().to_vec();
         let first_predictions = lottery.first_predictions.send().to_vec();
+        let event_slots = slots(lottery.event_slots.send());
         let all = lottery.logs().iter().all(|log| log.all_sent());
         // With entries left over the row counts as changed still, so that the next report carries on.
         let version = if all { lottery.version } else { lottery.version.saturating_sub(1) };
@@ -278,6 +290,7 @@ impl Books {
             done_slots,
             first_latency,
             first_predictions,
+            event_slots,
         })
     }
 
@@ -324,6 +337,7 @@ impl Lottery {
             done_slots: Log::default(),
             first_latency: Log::default(),
             first_predictions: Log::default(),
+            event_slots: Log::default(),
             // News by itself: that the worker enforces it.
             version: 1,
             acked: 0,
@@ -335,13 +349,14 @@ impl Lottery {
         self.in_flight == 0 && self.acked == self.version
     }
 
-    fn logs(&mut self) -> [&mut Log; 5] {
+    fn logs(&mut self) -> [&mut Log; 6] {
         [
             &mut self.error_slots,
             &mut self.error_slots_again,
             &mut self.done_slots,
             &mut self.first_latency,
             &mut self.first_predictions,
+            &mut self.event_slots,
         ]
     }
 }
@@ -353,6 +368,7 @@ impl Counters {
         if let Some(count) = self.outcomes.get_mut(entry.outcome as usize) {
             *count += 1;
         }
+        self.events += u64::from(entry.event);
         if let Some(count) = entry.prediction.and_then(|bin| self.predictions.or_default(bin)) {
             *count += 1;
         }
@@ -367,7 +383,8 @@ impl Counters {
     }
 
     fn to_wire(&self) -> Tally {
-        let mut tally = Tally { started: self.started, hung: self.hung, ..Tally::default() };
+        let mut tally =
+            Tally { started: self.started, hung: self.hung, events: self.events, ..Tally::default() };
         for (outcome, count) in Outcome::ALL.into_iter().zip(self.outcomes).filter(|(_, count)| *count > 0) {
             tally.outcomes.insert(outcome.name().to_owned(), count);
             let (completed, error) = match outcome.counts_as() {
@@ -456,7 +473,13 @@ mod tests {
         books.ended(
             lottery,
             color,
-            &Entry { outcome, slot: Some(slot), times_us: Some((1500, 3000)), prediction: Some(7) },
+            &Entry {
+                outcome,
+                slot: Some(slot),
+                times_us: Some((1500, 3000)),
+                prediction: Some(7),
+                event: false,
+            },
         );
     }
 
@@ -592,7 +615,7 @@ mod tests {
         books.ended(
             first,
             Color::Green,
-            &Entry { outcome: Outcome::Success, slot: None, times_us: None, prediction: None },
+            &Entry { outcome: Outcome::Success, slot: None, times_us: None, prediction: None, event: false },
         );
         assert!(books.row(first, 1).is_none());
     }

@@ -238,8 +238,13 @@ impl Vm {
             }
         }
         for params in reply.params.iter().take(MAX_REPLY_ENTRIES) {
-            let predictions = params.predictions.clone();
-            let settings = Settings { fuse: params.fuse, hang_ms: params.hang_ms, predictions };
+            let settings = Settings {
+                fuse: params.fuse,
+                hang_ms: params.hang_ms,
+                predictions: params.predictions.clone(),
+                client_errors: params.client_errors,
+                event_header: params.event_header.clone(),
+            };
             let mut known = false;
             let mut sound = params.hang_ms > 0 && params.predictions.as_ref().is_none_or(|p| p.is_sound());
             if sound {
@@ -281,7 +286,7 @@ fn row_bytes(row: &LotteryReport) -> usize {
         400 + 40 * tally.outcomes.len() + 28 * buckets
     };
     let firsts = row.first_latency.len() + row.first_predictions.len();
-    let slots = 6 * (row.error_slots.len() + row.done_slots.len()) + 8 * firsts;
+    let slots = 6 * (row.error_slots.len() + row.done_slots.len() + row.event_slots.len()) + 8 * firsts;
     200 + tally(&row.tallies.blue) + tally(&row.tallies.green) + slots
 }
 

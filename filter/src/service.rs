@@ -27,6 +27,10 @@ pub struct Settings {
     pub hang_ms: u64,
     /// Where answers carry a prediction.
     pub predictions: Option<PredictionParams>,
+    /// Whether answers that blame the client are events.
+    pub client_errors: bool,
+    /// So are answers with this header; empty: none.
+    pub event_header: String,
 }
 
 /// A service in a release.

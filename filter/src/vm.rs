@@ -194,7 +194,7 @@ impl Vm {
         }
         let (fuse, hang_ms) =
             self.config.as_ref().map_or((None, u64::MAX), |config| (config.fuse, config.hang_ms));
-        Settings { fuse, hang_ms, predictions: None }
+        Settings { fuse, hang_ms, predictions: None, client_errors: false, event_header: String::new() }
     }
 
     /// The service that was unused for longest goes, with its books.
@@ -302,12 +302,18 @@ impl Vm {
             }
         }
         let counts = outcome.counts_as();
+        let Settings { client_errors, event_header, .. } = &service.settings;
+        let event = (*client_errors && outcome == Outcome::ClientError)
+            || (counts != Counts::Neither
+                && !event_header.is_empty()
+                && host.response_header(event_header).is_some());
         self.metrics.ended(key.0, color, counts == Counts::Error);
         let times_us = flight.first_byte_us.filter(|_| counts == Counts::Success).map(|first| {
             let since_start = |end: u64| end.saturating_sub(flight.started_us);
             (since_start(first), since_start(host.now_us()))
         });
-        service.books.ended(lottery, color, &Entry { outcome, slot: flight.slot, times_us, prediction });
+        let entry = Entry { outcome, slot: flight.slot, times_us, prediction, event };
+        service.books.ended(lottery, color, &entry);
         if counts != Counts::Neither {
             self.observe(key, color, flight.slot, counts == Counts::Error, host);
         }
@@ -618,6 +624,41 @@ mod tests {
         rig.reply(r#"{"params":[{"id":"0123456789abcdef","fuse":null,"hang_ms":1000}]}"#);
         predicts(&mut rig, "u", "200", Some("0.5"));
         assert_eq!(green(&mut rig).0.predictions.values().sum::<u64>(), 1);
+    }
+
+    const EVENTS: &str = r#"{"params":[{"id":"0123456789abcdef","fuse":null,"hang_ms":1000,
+        "client_errors":true,"event_header":"x-fallback"}]}"#;
+
+    /// What was counted of these answers, a session each: status, and whether they carry the header.
+    fn events(rig: &mut Rig, answers: &[(&str, bool)]) -> (Tally, Vec<u16>) {
+        for (at, (status, fallback)) in answers.iter().enumerate() {
+            let mut stream = rig.start(&route(1, 1, 10_000), &format!("u{at}"));
+            if *fallback {
+                rig.host.response_headers.insert("x-fallback".to_owned(), b"0".to_vec());
+            } else {
+                rig.host.response_headers.remove("x-fallback");
+            }
+            rig.answer(&mut stream, status);
+        }
+        rig.pass_ms(1000);
+        let row = rig.reports().pop().unwrap().plans.remove(0).lotteries.remove(0);
+        (row.tallies.green, row.event_slots)
+    }
+
+    #[test]
+    fn what_was_asked_for_is_an_event_and_no_failure() {
+        let answers =
+            [("200", false), ("404", false), ("200", true), ("422", true), ("503", false), ("500", true)];
+        let mut rig = Rig::new();
+        let (tally, slots) = events(&mut rig, &answers);
+        assert_eq!((tally.events, slots.len()), (0, 0), "nobody asked");
+        rig.reply(EVENTS);
+        let (tally, slots) = events(&mut rig, &answers);
+        assert_eq!((tally.completed, tally.errors, tally.events, slots.len()), (12, 4, 4, 4));
+        rig.reply(&EVENTS.replace("true", "false"));
+        assert_eq!(events(&mut rig, &answers).0.events, 4 + 3, "the header alone");
+        rig.reply(&EVENTS.replace("x-fallback", ""));
+        assert_eq!(events(&mut rig, &answers).0.events, 7 + 2, "client errors alone");
     }
 
     #[test]

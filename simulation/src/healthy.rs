@@ -159,9 +159,9 @@ fn rate(rps: f64, share: f64, analysis: Analysis, name: &'static str) -> Setting
     }
 }
 
-/// Predictions of the same model and a ceiling of errors, too.
+/// Predictions of the same model, a ceiling of errors and events, too.
 fn everything(analysis: Analysis) -> Analysis {
-    let more = [Metric::Slo, Metric::Predictions];
+    let more = [Metric::Slo, Metric::Predictions, Metric::Custom];
     Analysis {
         metrics: analysis.metrics.iter().copied().chain(more).collect(),
         slo_error_rate: Some(0.05),

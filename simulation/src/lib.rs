@@ -154,6 +154,8 @@ pub enum FaultKind {
     Hang(f64),
     /// Predictions moved by this many bins.
     Shift(f64),
+    /// This many times as many events.
+    Events(f64),
 }
 
 /// What came of one release.

@@ -19,6 +19,8 @@ const LULL_TICK_MS: u64 = 1_000;
 /// Predictions: bins, and how far one request's and one session's lie apart, in bins.
 const BINS: usize = 20;
 const SPREAD: f64 = 2.0;
+/// Share of answers that are events, of a session in the middle: others have a few times more or less.
+const EVENTS: f64 = 0.01;
 /// Standard normal quantiles, so that a latency costs a look-up.
 const QUANTILES: usize = 4_096;
 
@@ -57,6 +59,7 @@ struct Release<'a> {
     done: Vec<bool>,
     timed: Vec<bool>,
     predicted: Vec<bool>,
+    evented: Vec<bool>,
     /// The present rate over the mean one.
     wave: f64,
     /// Told to the rule with the next tick.
@@ -80,11 +83,13 @@ struct Books {
     done_slots: Vec<u16>,
     first_latency: Vec<(u16, i32)>,
     first_predictions: Vec<(u16, i32)>,
+    event_slots: Vec<u16>,
 }
 
 struct Counts {
     requests: i64,
     errors: i64,
+    events: i64,
     started: i64,
     latency: Vec<i64>,
     changed: Vec<u16>,
@@ -124,6 +129,7 @@ impl<'a> Release<'a> {
             done: vec![false; slots],
             timed: vec![false; slots],
             predicted: vec![false; slots],
+            evented: vec![false; slots],
             wave: 1.0,
             cuts_over: false,
             share: 0.0,
@@ -148,6 +154,7 @@ impl<'a> Release<'a> {
                 self.erred.fill(false);
                 self.timed.fill(false);
                 self.predicted.fill(false);
+                self.evented.fill(false);
             }
             self.traffic(t_ms, tick_ms as f64 / 1_000.0);
             let rows = self.reports();
@@ -262,6 +269,13 @@ impl<'a> Release<'a> {
         if error {
             return;
         }
+        if setting.draws(Metric::Custom) {
+            let times = if let Some(FaultKind::Events(times)) = fault { times } else { 1.0 };
+            let rate = (EVENTS * member.taste.exp() * times).min(0.5);
+            if self.chance.unit() < rate {
+                self.event(proxy, member.slot, is_candidate);
+            }
+        }
         if setting.draws(Metric::Latency) {
             let bucket = self.bucket(member.pace + over, proxy, is_candidate);
             self.time(proxy, member.slot, is_candidate, bucket);
@@ -269,6 +283,15 @@ impl<'a> Release<'a> {
         if setting.draws(Metric::Predictions) {
             let moved = if let Some(FaultKind::Shift(bins)) = fault { bins } else { 0.0 };
             self.predict(proxy, member, is_candidate, moved);
+        }
+    }
+
+    fn event(&mut self, proxy: usize, slot: u16, is_candidate: bool) {
+        let books = &mut self.books[proxy];
+        let counts = if is_candidate { &mut books.green } else { &mut books.blue };
+        counts.events += 1;
+        if !std::mem::replace(&mut self.evented[usize::from(slot)], true) {
+            books.event_slots.push(slot);
         }
     }
 
@@ -435,6 +458,7 @@ impl<'a> Release<'a> {
             done_slots: sessions.then(|| std::mem::take(&mut books.done_slots)),
             first_latency: std::mem::take(&mut books.first_latency),
             first_predictions: std::mem::take(&mut books.first_predictions),
+            event_slots: take(&mut books.event_slots),
         }
     }
 }
@@ -454,6 +478,7 @@ impl Counts {
         Side {
             requests: Some(self.requests),
             errors: Some(self.errors),
+            events: Some(self.events).filter(|events| *events > 0),
             started: Some(self.started),
             latency,
             predictions,
@@ -467,6 +492,7 @@ impl Default for Counts {
         Counts {
             requests: 0,
             errors: 0,
+            events: 0,
             started: 0,
             latency: vec![0; buckets],
             changed: Vec::new(),

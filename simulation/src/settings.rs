@@ -1,5 +1,6 @@
 //! Faults and liars, each with what is promised of them; healthy worlds are in [`super::healthy`].
 
+use super::healthy::passing;
 use super::{Bursts, FaultKind, Proxy, Sessions, Setting};
 use hueshift_core::judge::{Analysis, Metric, Mode};
 
@@ -23,6 +24,11 @@ pub fn live_per_request() -> Analysis {
     Analysis::live_per_request()
 }
 
+/// Events alone.
+fn events(analysis: Analysis) -> Analysis {
+    Analysis { metrics: vec![Metric::Custom], srm: false, ..analysis }
+}
+
 /// What is compared with the rules of others: the product's judge of errors and latency.
 pub fn compared() -> Analysis {
     Analysis { metrics: vec![Metric::Errors, Metric::Latency], ..Analysis::live() }
@@ -30,7 +36,7 @@ pub fn compared() -> Analysis {
 
 pub(super) const MINUTE_MS: u64 = 60_000;
 
-/// Faults, each with the band in which the mean delay must lie, s.
+/// Faults, each with the band in which the mean delay must lie, s: as published, those of events as measured first.
 pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
     let plain = |name| Setting::plain(name, per_request());
     let long = |name| Setting { duration_ms: 20 * MINUTE_MS, ..plain(name) };
@@ -49,6 +55,14 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
                 .with(FaultKind::SlowTail(0.03, 3.0))
                 .referred(),
             wide(130.0),
+        ),
+        (Setting::plain("events × 8", events(Analysis::default())).with(FaultKind::Events(8.0)), band(5.6)),
+        (
+            Setting {
+                sessions: passing(), ..Setting::plain("events × 8, passing sessions", events(live()))
+            }
+            .with(FaultKind::Events(8.0)),
+            wide(8.2),
         ),
     ]
 }

@@ -7,7 +7,7 @@
     reason = "a test"
 )]
 
-use hueshift::api::PredictionsSpec;
+use hueshift::api::{CustomSpec, PredictionsSpec};
 use hueshift::control::Command as Order;
 use hueshift::view::{Cause, End, Phase};
 use hueshift_core::color::Color;
@@ -192,11 +192,14 @@ async fn a_lost_stable_endpoint_takes_no_healthy_candidate_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_candidate_whose_predictions_shift_is_taken_off_and_one_that_differs_a_little_is_not() {
+async fn a_candidate_whose_answers_shift_or_blame_the_client_is_taken_off_and_one_that_differs_a_little_is_not()
+ {
     let mut stage = Stage::start("predictions", &[25], |document| {
         by_hand(document);
         no_fuse(document);
         document.spec.analysis.predictions = Some(PredictionsSpec::of(PREDICTION));
+        document.spec.analysis.custom =
+            Some(CustomSpec { name: "clientErrors".to_owned(), client_errors: true, header: None });
     })
     .await;
     let load = stage.load(4_000, 400.0).start();
@@ -235,6 +238,21 @@ async fn a_candidate_whose_predictions_shift_is_taken_off_and_one_that_differs_a
     let record = stage.home.wait_end(SERVICE, 2, Duration::from_secs(120)).await;
     assert_eq!((record.end, record.cause), (End::RolledBack, Some(Cause::Errors)), "{record:?}");
     stage.was_rolled_back();
+
+    // An answer that blames the client is no error, but somebody asked to judge it.
+    stage.release("g4");
+    stage.models.green.set(Faults { error_rate: 0.3, error_status: 404, ..Faults::default() });
+    let record = stage.home.wait_end(SERVICE, 3, Duration::from_secs(120)).await;
+    assert_eq!((record.end, record.cause), (End::RolledBack, Some(Cause::Custom)), "{record:?}");
+    assert_eq!(record.requests.green.errors, 0, "{record:?}");
+    stage.was_rolled_back();
+    let explain = stage.home.command("explain").output().unwrap();
+    let text = String::from_utf8_lossy(&explain.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("rolled back because clientErrors ") && text.contains(" vs 0 %"), "{text}");
+    let report = stage.home.command("report").arg("3").output().unwrap();
+    let text = String::from_utf8_lossy(&report.stdout).into_owned();
+    assert!(text.contains("custom: less than 1 :") || text.contains("custom: 1 :"), "{text}");
+    assert!(text.contains("it agrees"), "{text}");
     assert_eq!(load.glance().lost, 0);
 }
 

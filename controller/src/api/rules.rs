@@ -343,6 +343,32 @@ pub(super) fn predictions() -> Value {
     ])
 }
 
+/// Of `spec.analysis.custom`.
+pub(super) fn custom() -> Value {
+    let token = r"^[!#$%&\'*+.^_`|~0-9A-Za-z-]{1,64}$";
+    json!([
+        rule(
+            "(has(self.clientErrors) && self.clientErrors) || has(self.header)",
+            "say which answers are counted: `clientErrors: true`, or `header: x-fallback`, or both",
+        ),
+        rule_at(
+            ".name",
+            Invalid,
+            "!has(self.name) || self.name.matches('^[A-Za-z][A-Za-z0-9-]{0,31}$')",
+            "write 1 to 32 letters, digits or dashes, a letter first, such as clientErrors",
+        ),
+        rule_at(
+            ".header",
+            Invalid,
+            format!(
+                "!has(self.header) || (self.header.matches('{token}') && \
+                 !self.header.lowerAscii().matches('^(x-)?hueshift-'))"
+            ),
+            "write a header name of 1 to 64 letters, digits or dashes that your models send, such as x-fallback",
+        ),
+    ])
+}
+
 /// Of `spec.analysis.fuse`.
 pub(super) fn fuse() -> Value {
     json!([

@@ -7,7 +7,8 @@ use super::screen::{Ink, Screen, columns};
 use super::{Done, Which, ask, say};
 use crate::text::visible;
 use crate::view::{
-    EvidenceView, Phase, ServiceView, View, ended, goes_on, odds, percent, predictions_moved, rolls_back,
+    EvidenceView, Phase, ServiceView, View, ended, events, goes_on, odds, percent, predictions_moved,
+    rolls_back,
 };
 use hueshift_core::color::Color;
 use hueshift_core::judge::Verdict;
@@ -65,6 +66,13 @@ pub(super) fn render(view: &View, service: &ServiceView, screen: &Screen) -> Str
         out += &evidence
             .predictions
             .map(|seen| screen.paragraph(&format!("{:LABEL$}", "predictions"), &predictions_moved(&seen)))
+            .unwrap_or_default();
+        out += &evidence
+            .custom
+            .as_ref()
+            .map(|custom| {
+                screen.paragraph(&format!("{:LABEL$}", "counted"), &events(custom, service.candidate()))
+            })
             .unwrap_or_default();
         out += &witnesses(evidence)
             .map(|text| screen.paragraph(&format!("{:LABEL$}", "witnesses"), text))

@@ -7,8 +7,8 @@ mod mesh;
 
 use super::{Note, Notes, note};
 use crate::api::{
-    AnalysisSpec, BlueGreen, ColorSpec, KeySpec, PredictionsSpec, ReleaseSpec, RoutingSpec, SessionMode,
-    SessionSpec,
+    AnalysisSpec, BlueGreen, ColorSpec, CustomSpec, KeySpec, PredictionsSpec, ReleaseSpec, RoutingSpec,
+    SessionMode, SessionSpec,
 };
 use hueshift_core::color::Color;
 use hueshift_core::contract::PREDICTION_BINS;
@@ -386,6 +386,31 @@ fn analysis(spec: &AnalysisSpec, out: &mut Notes) {
         (5.0..=60.0).contains(&spec.fuse.height),
         "write 5 to 60; 24 trips falsely once in e^24 requests",
     );
+    if let Some(CustomSpec { name, client_errors, header }) = &spec.custom {
+        if !client_errors && header.is_none() {
+            out.add(
+                "spec.analysis.custom",
+                "counts nothing",
+                "say which answers are counted: `clientErrors: true`, or `header: x-fallback`, or both",
+            );
+        }
+        let tail = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        let starts = name.starts_with(|first: char| first.is_ascii_alphabetic());
+        if !starts || name.len() > 32 || !name.bytes().all(tail) {
+            out.add(
+                "spec.analysis.custom.name",
+                format!("`{name}` is no short name"),
+                "write 1 to 32 letters, digits or dashes, a letter first, such as clientErrors",
+            );
+        }
+        if let Some(header) = header.as_ref().filter(|header| !is_token(header) || is_ours(header)) {
+            out.add(
+                "spec.analysis.custom.header",
+                format!("`{header}` is not a header name of your models"),
+                format!("write 1 to {MAX_KEY_NAME} letters, digits or dashes, such as x-fallback"),
+            );
+        }
+    }
     if let Some(PredictionsSpec { header, .. }) = &spec.predictions
         && (!is_token(header) || is_ours(header))
     {

@@ -7,9 +7,9 @@
 use super::fields::{Fields, Problems, count, list, number, quantity, tell, text, truth, word};
 use super::tree::{Node, Place, Value};
 use crate::api::{
-    API_VERSION, Advance, AnalysisSpec, BlueGreen, ColorSpec, FuseSpec, KIND, KeySpec, OnInconclusive,
-    PredictionsMode, PredictionsSpec, ReleaseSpec, RoutingSpec, SessionMode, SessionSpec, SoakSpec, Spec,
-    StepSpec, Workload, human_duration, percent,
+    API_VERSION, Advance, AnalysisSpec, BlueGreen, ColorSpec, CustomSpec, FuseSpec, KIND, KeySpec,
+    OnInconclusive, PredictionsMode, PredictionsSpec, ReleaseSpec, RoutingSpec, SessionMode, SessionSpec,
+    SoakSpec, Spec, StepSpec, Workload, human_duration, percent,
 };
 use hueshift_core::color::PerColor;
 use hueshift_core::share::Bps;
@@ -267,6 +267,7 @@ fn analysis(node: &Node, path: &str, out: &mut Problems) -> Option<AnalysisSpec>
         fields.optional("absoluteCertificate", default.absolute_certificate, truth, out);
     let predictions =
         fields.optional("predictions", None, |n, p, out| self::predictions(n, p, out).map(Some), out);
+    let custom = fields.optional("custom", None, |n, p, out| self::custom(n, p, out).map(Some), out);
     let fuse = fields.optional("fuse", default.fuse, fuse, out);
     fields.no_others(out);
     Some(AnalysisSpec {
@@ -278,6 +279,7 @@ fn analysis(node: &Node, path: &str, out: &mut Problems) -> Option<AnalysisSpec>
         error_floor: error_floor?,
         absolute_certificate: absolute_certificate?,
         predictions: predictions?,
+        custom: custom?,
         fuse: fuse?,
     })
 }
@@ -295,6 +297,16 @@ fn predictions(node: &Node, path: &str, out: &mut Problems) -> Option<Prediction
     // A number too large for the type is out of range, too.
     let bins = u16::try_from(bins?).unwrap_or(u16::MAX);
     Some(PredictionsSpec { header: header?, min: min?, max: max?, bins, mode: mode? })
+}
+
+fn custom(node: &Node, path: &str, out: &mut Problems) -> Option<CustomSpec> {
+    let mut fields = Fields::of(node, path, out)?;
+    let name = fields.optional("name", CustomSpec::default_name(), text, out);
+    let client_errors = fields.optional("clientErrors", false, truth, out);
+    let header = fields.optional("header", None, |n, p, out| text(n, p, out).map(Some), out);
+    fields.no_others(out);
+    let custom = CustomSpec { name: name?, client_errors: client_errors?, header: header? };
+    Some(custom)
 }
 
 fn fuse(node: &Node, path: &str, out: &mut Problems) -> Option<FuseSpec> {

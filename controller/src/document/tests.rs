@@ -4,7 +4,7 @@
 //! something. The sentences are compared whole: they are what people read.
 
 use super::*;
-use crate::api::{KeySpec, PredictionsMode, PredictionsSpec, ReleaseSpec, StepSpec};
+use crate::api::{CustomSpec, KeySpec, PredictionsMode, PredictionsSpec, ReleaseSpec, StepSpec};
 use hueshift_core::share::Bps;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -48,6 +48,7 @@ spec:
     absoluteCertificate: true
     predictions: {header: x-prediction, min: 0, max: 1, bins: 20, mode: effect}
     fuse: {enabled: true, healthyErrorRate: 0.02, height: 24}
+    custom: {name: fallbacks, clientErrors: true, header: x-fallback}
 ";
 
 /// (what the good document says, what this one says instead, the sentences)
@@ -455,6 +456,27 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "mode: drift",
         &["f.yaml:37:73: spec.analysis.predictions.mode: `drift` is not known; write `effect` or `equality`"],
     ),
+    (
+        "clientErrors: true, header: x-fallback",
+        "clientErrors: false",
+        &[
+            "f.yaml:39:5: spec.analysis.custom: counts nothing; say which answers are counted: `clientErrors: true`, or `header: x-fallback`, or both",
+        ],
+    ),
+    (
+        "header: x-fallback}",
+        "header: x-hueshift-a}",
+        &[
+            "f.yaml:39:59: spec.analysis.custom.header: `x-hueshift-a` is not a header name of your models; write 1 to 64 letters, digits or dashes, such as x-fallback",
+        ],
+    ),
+    (
+        "name: fallbacks,",
+        "name: 4xx,",
+        &[
+            "f.yaml:39:20: spec.analysis.custom.name: `4xx` is no short name; write 1 to 32 letters, digits or dashes, a letter first, such as clientErrors",
+        ],
+    ),
     // Several at once, in the order of the file.
     (
         "name: price\nspec:\n  listen: 127.0.0.1:8080",
@@ -532,8 +554,8 @@ fn two_services_of_a_file_share_neither_name_nor_port() {
     assert_eq!(
         sentences(twice.as_bytes(), Writers::Owner),
         [
-            "f.yaml:43:9: metadata.name: `price` is the name of an earlier document of this file; give each service its own name",
-            "f.yaml:45:11: spec.listen: `127.0.0.1:8080` is taken by `price` in this file; give each service its own port",
+            "f.yaml:44:9: metadata.name: `price` is the name of an earlier document of this file; give each service its own name",
+            "f.yaml:46:11: spec.listen: `127.0.0.1:8080` is taken by `price` in this file; give each service its own port",
         ]
     );
     let other =
@@ -541,7 +563,7 @@ fn two_services_of_a_file_share_neither_name_nor_port() {
     assert_eq!(
         sentences(format!("{GOOD}---\n{other}").as_bytes(), Writers::Owner),
         [
-            "f.yaml:45:11: spec.listen: `0.0.0.0:8080` is taken by `price` in this file; give each service its own port"
+            "f.yaml:46:11: spec.listen: `0.0.0.0:8080` is taken by `price` in this file; give each service its own port"
         ]
     );
 }
@@ -672,6 +694,11 @@ prop_compose! {
             bins: 2 + ports.0 % 63,
             mode: if flags.1 { PredictionsMode::Effect } else { PredictionsMode::Equality },
             ..PredictionsSpec::of("x-prediction")
+        });
+        spec.analysis.custom = flags.1.then(|| CustomSpec {
+            name: "fallbacks".to_owned(),
+            client_errors: flags.0,
+            header: Some("x-fallback".to_owned()),
         });
         document
     }

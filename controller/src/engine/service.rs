@@ -287,7 +287,7 @@ impl Service {
                 analysis.alpha /= 2.0;
                 tracing::warn!(service = %self.name, release, "no checkpoint of the judge: it begins anew with half of alpha");
             }
-            Trial::begin(id, release, stable, analysis, wish::predictions(&self.document), now_ms)
+            Trial::begin(id, release, stable, analysis, wish::looked_for(&self.document), now_ms)
         });
         self.trial.is_some()
     }
@@ -363,12 +363,12 @@ impl Service {
     /// What each reply tells the filter.
     pub fn params(&self) -> Params {
         let hang_ms = self.trial.as_ref().map_or(hang::DEFAULT_MS, Trial::hang_ms);
-        // Bins that changed while a release is open would mix what cannot be compared.
-        let predictions = match &self.trial {
-            Some(trial) => trial.predictions().cloned(),
-            None => wish::predictions(&self.document),
+        // What changed while a release is open would mix what cannot be compared.
+        let looked_for = match &self.trial {
+            Some(trial) => trial.looked_for().clone(),
+            None => wish::looked_for(&self.document),
         };
-        wish::params(self.state.id, &self.document, hang_ms, predictions)
+        wish::params(self.state.id, &self.document, hang_ms, looked_for)
     }
 
     /// The plan of this moment.

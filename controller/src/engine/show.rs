@@ -346,7 +346,20 @@ fn evidence(service: &Service, now_ms: u64) -> Option<EvidenceView> {
         still_ms: still_ms(service, &evidence, sessions, now_ms),
         predictions: evidence.predictions,
         protection: evidence.protection,
+        custom: custom(service, &evidence),
     })
+}
+
+/// The events that somebody named, where they are judged.
+fn custom(service: &Service, evidence: &Evidence) -> Option<view::CustomView> {
+    let (stable, events) = (service.state.live, evidence.events?);
+    let name = service.trial.as_ref()?.looked_for().events.as_ref()?.name.clone();
+    let (blue, green) = (evidence.counted.blue_requests, evidence.counted.green_requests);
+    let of = |color: Color| {
+        let (n, errors) = if color == stable { (blue, events.stable) } else { (green, events.candidate) };
+        Counted { n, errors }
+    };
+    Some(view::CustomView { name, counted: PerColor::from_fn(of) })
 }
 
 /// How long the observations that are still needed take, at the pace of this release so far.
@@ -415,6 +428,7 @@ fn verdict_view(service: &Service, candidate: Color) -> view::Cause {
     match said.max_by(|(_, one), (_, other)| one.total_cmp(other)) {
         Some((Metric::Latency, _)) => view::Cause::Latency,
         Some((Metric::Predictions, _)) => view::Cause::Predictions,
+        Some((Metric::Custom, _)) => view::Cause::Custom,
         _ if tally.hung.saturating_mul(2) > tally.errors => view::Cause::Hung,
         _ => view::Cause::Errors,
     }

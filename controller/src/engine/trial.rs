@@ -4,6 +4,7 @@
 //! so that live judging and a replay see the same rows at the same ticks. Once condemned it stays condemned.
 
 use super::Begun;
+use super::wish::{Events, LookedFor};
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::{PredictionParams, Rearm, ServiceId, Tally};
 use hueshift_core::hang::Hang;
@@ -40,8 +41,8 @@ pub struct Trial {
     rules: Rules,
     share: Bps,
     absolute: bool,
-    /// Where the filter finds predictions, as long as this release is open.
-    predictions: Option<PredictionParams>,
+    /// What the filter looks for, as long as this release is open.
+    looked_for: LookedFor,
     /// Proxies that the judge was told to trust; to be told again changes nothing.
     trusted: BTreeSet<String>,
     /// The next tick begins the watch over the holdback.
@@ -104,6 +105,8 @@ struct Saved {
     #[serde(default)]
     predictions: Option<PredictionParams>,
     #[serde(default)]
+    events: Option<Events>,
+    #[serde(default)]
     decided: Option<Evidence>,
     judge: Checkpoint,
     intake: IntakeCheckpoint,
@@ -118,7 +121,7 @@ impl Trial {
         release: u32,
         stable: Color,
         analysis: Analysis,
-        predictions: Option<PredictionParams>,
+        looked_for: LookedFor,
         now_ms: u64,
     ) -> Option<Trial> {
         let absolute = analysis.p_ceiling.is_some();
@@ -141,7 +144,7 @@ impl Trial {
             rules: Rules::default(),
             share: Bps::ZERO,
             absolute,
-            predictions,
+            looked_for,
             trusted: BTreeSet::new(),
             cuts_over: false,
             fuse: Trips::Quiet,
@@ -184,7 +187,7 @@ impl Trial {
             stable,
             started_ms,
             absolute,
-            predictions: saved.predictions,
+            looked_for: LookedFor { predictions: saved.predictions, events: saved.events },
             trusted: BTreeSet::new(),
             cuts_over: false,
             judge,
@@ -346,9 +349,9 @@ impl Trial {
         self.rules.hang.ms()
     }
 
-    /// Where the filter finds predictions.
-    pub fn predictions(&self) -> Option<&PredictionParams> {
-        self.predictions.as_ref()
+    /// What the filter looks for in answers.
+    pub fn looked_for(&self) -> &LookedFor {
+        &self.looked_for
     }
 
     /// The newest tick.
@@ -415,7 +418,8 @@ impl Trial {
             started_ms: self.started_ms,
             rules: self.rules.clone(),
             noted: self.noted,
-            predictions: self.predictions.clone(),
+            predictions: self.looked_for.predictions.clone(),
+            events: self.looked_for.events.clone(),
             decided: self.decided.clone(),
             judge: self.judge.checkpoint(),
             intake: intake.checkpoint(self.id, self.release),
@@ -502,7 +506,7 @@ mod tests {
     impl Bench {
         fn new(envoys: usize) -> Bench {
             Bench {
-                trial: Trial::begin(ID, 1, Color::Blue, Analysis::live(), None, 0).unwrap(),
+                trial: Trial::begin(ID, 1, Color::Blue, Analysis::live(), LookedFor::default(), 0).unwrap(),
                 intake: Intake::default(),
                 second: 0,
                 totals: vec![PerColor::default(); envoys],

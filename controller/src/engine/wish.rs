@@ -8,6 +8,7 @@ use hueshift_core::judge::analysis::PredictionMode;
 use hueshift_core::judge::{Analysis, Metric};
 use hueshift_core::planner::{Advance, Inconclusive, Wish, WishedStep};
 use hueshift_core::release::SavedKey;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What the planner should know of the document, and of the mesh key that every filter has.
@@ -69,6 +70,9 @@ pub fn analysis(service: &BlueGreen) -> Analysis {
             api::PredictionsMode::Equality => PredictionMode::Equality,
         };
     }
+    if wished.custom.is_some() {
+        live.metrics.push(Metric::Custom);
+    }
     Analysis {
         alpha: wished.alpha,
         beta: wished.beta,
@@ -87,23 +91,55 @@ pub fn fuse(service: &BlueGreen) -> Option<FuseParams> {
 }
 
 /// What each reply tells the filter about this service.
-pub fn params(
-    id: ServiceId,
-    service: &BlueGreen,
-    hang_ms: u64,
-    predictions: Option<PredictionParams>,
-) -> Params {
-    Params { id, fuse: fuse(service), hang_ms, predictions }
+pub fn params(id: ServiceId, service: &BlueGreen, hang_ms: u64, looked_for: LookedFor) -> Params {
+    let LookedFor { predictions, events } = looked_for;
+    let events = events.unwrap_or_default();
+    Params {
+        id,
+        fuse: fuse(service),
+        hang_ms,
+        predictions,
+        client_errors: events.client_errors,
+        event_header: events.header,
+    }
 }
 
-/// Where the filter finds predictions.
-pub fn predictions(service: &BlueGreen) -> Option<PredictionParams> {
-    service.spec.analysis.predictions.as_ref().map(|spec| PredictionParams {
-        header: spec.header.to_ascii_lowercase(),
-        min: spec.min,
-        max: spec.max,
-        bins: spec.bins,
-    })
+/// What the filter finds in answers beside their outcome.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LookedFor {
+    /// Where it finds predictions.
+    pub predictions: Option<PredictionParams>,
+    /// What are events.
+    pub events: Option<Events>,
+}
+
+/// Which answers are events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// What people call them.
+    pub name: String,
+    /// Those that blame the client.
+    pub client_errors: bool,
+    /// Those with this header; empty: none.
+    pub header: String,
+}
+
+/// What the filter should look for in answers of this service.
+pub fn looked_for(service: &BlueGreen) -> LookedFor {
+    let analysis = &service.spec.analysis;
+    LookedFor {
+        predictions: analysis.predictions.as_ref().map(|spec| PredictionParams {
+            header: spec.header.to_ascii_lowercase(),
+            min: spec.min,
+            max: spec.max,
+            bins: spec.bins,
+        }),
+        events: analysis.custom.as_ref().map(|spec| Events {
+            name: spec.name.clone(),
+            client_errors: spec.client_errors,
+            header: spec.header.as_deref().unwrap_or_default().to_ascii_lowercase(),
+        }),
+    }
 }
 
 fn ms(time: Duration) -> u64 {

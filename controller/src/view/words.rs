@@ -3,7 +3,9 @@
 //! They are part of the view and not of a verb, so that every surface says the same. Evidence is told as the odds
 //! that chance alone looks this bad: e to the minus ln E bounds exactly that.
 
-use super::{Cause, Claim, End, EvidenceView, Phase, ReleaseRecord, ServiceView, Unit};
+use super::{Cause, Claim, CustomView, End, EvidenceView, Phase, ReleaseRecord, ServiceView, Unit};
+use crate::text::visible;
+use hueshift_core::color::Color;
 use hueshift_core::judge::Verdict;
 use hueshift_core::judge::evidence::Predictions;
 use hueshift_core::judge::predictions::Distance;
@@ -101,6 +103,12 @@ pub fn ended(record: &ReleaseRecord) -> String {
                 None => what,
             }
         }
+        (_, Some(Cause::Custom)) => match &record.evidence {
+            Some(EvidenceView { custom: Some(custom), log_e, .. }) => {
+                format!("{}, odds {} of being chance", events(custom, candidate), odds(*log_e))
+            }
+            _ => format!("{candidate} has more of the named events than {stable}"),
+        },
         (_, Some(Cause::Predictions)) => match &record.evidence {
             Some(EvidenceView { predictions: Some(seen), .. }) => predictions_moved(seen),
             Some(evidence) => {
@@ -126,6 +134,12 @@ pub fn ended(record: &ReleaseRecord) -> String {
     };
     let verb = if record.end == End::Superseded { "superseded" } else { "rolled back" };
     format!("{verb} because {cause}")
+}
+
+/// `clientErrors 9.1 % vs 0.8 %`.
+pub fn events(custom: &CustomView, candidate: Color) -> String {
+    let rate = |color: Color| custom.counted.get(color).rate().map_or_else(|| "-".to_owned(), percent);
+    format!("{} {} vs {}", visible(&custom.name), rate(candidate), rate(candidate.other()))
 }
 
 /// How far answers are apart: `answers moved: distance 0.32 (surely above 0.19), at most 0.15 is allowed`.

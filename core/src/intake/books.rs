@@ -64,6 +64,7 @@ struct Lottery {
     vms: BTreeMap<u64, PerColor<Tally>>,
     gauges: BTreeMap<u64, PerColor<Gauges>>,
     new_errors: BTreeSet<u16>,
+    new_events: BTreeSet<u16>,
     new_done: BTreeSet<u16>,
     new_latency: BTreeMap<u16, u16>,
     new_predictions: BTreeMap<u16, u16>,
@@ -81,6 +82,7 @@ struct Lottery {
 #[derive(Debug, Default)]
 struct Said {
     errors: BTreeSet<u16>,
+    events: BTreeSet<u16>,
     latency: BTreeSet<u32>,
     predictions: BTreeSet<u32>,
 }
@@ -107,6 +109,8 @@ struct Counts {
     started: u64,
     completed: u64,
     errors: u64,
+    #[serde(default)]
+    events: u64,
 }
 
 /// The counters of one release, to go on from after a restart of the controller.
@@ -400,6 +404,7 @@ impl ProxyBooks {
                 done_slots: Some(core::mem::take(&mut lottery.new_done).into_iter().collect()),
                 first_latency: firsts(&mut lottery.new_latency),
                 first_predictions: firsts(&mut lottery.new_predictions),
+                event_slots: core::mem::take(&mut lottery.new_events).into_iter().collect(),
             });
             // What was counted since the beginning follows in the next row.
             lottery.changed = core::mem::take(&mut lottery.begins_again) && unit == Unit::Request;
@@ -413,6 +418,7 @@ impl Lottery {
     fn has_news(&self) -> bool {
         self.changed
             || !self.new_errors.is_empty()
+            || !self.new_events.is_empty()
             || !self.new_done.is_empty()
             || !self.new_latency.is_empty()
             || !self.new_predictions.is_empty()
@@ -457,6 +463,8 @@ impl Lottery {
         for (slot, bin) in predictions.filter_map(|entry| check::first_prediction(*entry)) {
             self.new_predictions.entry(slot).or_insert(bin);
         }
+        self.new_events.extend(report.event_slots.iter().filter(|slot| !said.events.contains(*slot)));
+        said.events = report.event_slots.iter().copied().collect();
         said.errors = report.error_slots.iter().copied().collect();
         said.latency = report.first_latency.iter().copied().collect();
         said.predictions = report.first_predictions.iter().copied().collect();
@@ -475,6 +483,8 @@ impl Lottery {
             requests: sum(|tally| tally.completed),
             errors: sum(|tally| tally.errors),
             started: sum(|tally| tally.started),
+            // Plain worlds do not know it.
+            events: sum(|tally| tally.events).filter(|events| *events > 0),
             ..Side::default()
         };
         if unit == Unit::Request {
@@ -507,6 +517,7 @@ fn advance(last: &mut Tally, now: &Tally, total: &mut Tally) {
         (&mut last.completed, now.completed, &mut total.completed),
         (&mut last.errors, now.errors, &mut total.errors),
         (&mut last.hung, now.hung, &mut total.hung),
+        (&mut last.events, now.events, &mut total.events),
     ] {
         raise(last, now, total);
     }
@@ -545,12 +556,17 @@ fn raise(last: &mut u64, now: u64, total: &mut u64) {
 
 impl Counts {
     fn of(tally: &Tally) -> Self {
-        Counts { started: tally.started, completed: tally.completed, errors: tally.errors }
+        Counts {
+            started: tally.started,
+            completed: tally.completed,
+            errors: tally.errors,
+            events: tally.events,
+        }
     }
 
     fn tally(self) -> Tally {
-        let Counts { started, completed, errors } = self;
-        Tally { started, completed, errors, ..Tally::default() }
+        let Counts { started, completed, errors, events } = self;
+        Tally { started, completed, errors, events, ..Tally::default() }
     }
 }
 

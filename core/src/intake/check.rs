@@ -24,12 +24,12 @@ pub(super) fn shape(report: &Report) -> Result<(), Malformed> {
         for lottery in &plan.lotteries {
             rule(lotteries.insert((lottery.epoch, lottery.limit)), Malformed::Repeated)?;
             for tally in Color::BOTH.map(|color| lottery.tallies.get(color)) {
-                rule(tally.errors <= tally.completed, Malformed::Errors)?;
+                rule(tally.errors.max(tally.events) <= tally.completed, Malformed::Errors)?;
                 rule(small(tally), Malformed::TooLarge)?;
                 let mut bins = tally.predictions.keys();
                 rule(bins.all(|bin| u32::from(*bin) < PREDICTION_BINS), Malformed::Slot)?;
             }
-            let slots = lottery.error_slots.iter().chain(&lottery.done_slots);
+            let slots = lottery.error_slots.iter().chain(&lottery.done_slots).chain(&lottery.event_slots);
             rule(slots.into_iter().all(|slot| *slot < SLOTS), Malformed::Slot)?;
             let mut latency = lottery.first_latency.iter();
             rule(latency.all(|entry| first_latency(*entry).is_some()), Malformed::Slot)?;
@@ -53,10 +53,17 @@ pub(super) fn growth<'a>(
             };
             for color in Color::BOTH {
                 let (now, last) = (lottery.tallies.get(color), last.get(color));
-                if now.started < last.started || now.completed < last.completed || now.errors < last.errors {
+                let counters = [
+                    (now.started, last.started),
+                    (now.completed, last.completed),
+                    (now.errors, last.errors),
+                    (now.events, last.events),
+                ];
+                if counters.iter().any(|(now, last)| now < last) {
                     return Err(Malformed::Shrunk);
                 }
-                if now.errors - last.errors > now.completed - last.completed {
+                let more = (now.errors - last.errors).max(now.events - last.events);
+                if more > now.completed - last.completed {
                     return Err(Malformed::Errors);
                 }
             }
@@ -82,7 +89,7 @@ fn first(entry: u32, places: u32) -> Option<(u16, u16)> {
 }
 
 fn small(tally: &Tally) -> bool {
-    let counters = [tally.started, tally.completed, tally.errors, tally.hung];
+    let counters = [tally.started, tally.completed, tally.errors, tally.hung, tally.events];
     let classes = tally.outcomes.values().chain(tally.first_byte.values()).chain(tally.total.values());
     let classes = classes.chain(tally.predictions.values());
     counters.iter().chain(classes).all(|count| *count <= MAX_COUNT)

@@ -116,6 +116,8 @@ pub enum Metric {
     Latency,
     /// What the model says.
     Predictions,
+    /// Events that somebody named, such as answers that blame the client; not judged in mode `robust`.
+    Custom,
     /// Failures after cutover, against stable's past.
     History,
 }
@@ -341,8 +343,8 @@ impl Analysis {
 
 impl Metric {
     /// All metrics, in the order in which they are combined and listed.
-    pub const ALL: [Metric; 5] =
-        [Metric::Errors, Metric::Slo, Metric::Latency, Metric::Predictions, Metric::History];
+    pub const ALL: [Metric; 6] =
+        [Metric::Errors, Metric::Slo, Metric::Latency, Metric::Predictions, Metric::Custom, Metric::History];
 
     /// Its name in `metrics` and `weights`.
     pub fn as_str(self) -> &'static str {
@@ -351,6 +353,7 @@ impl Metric {
             Metric::Slo => "slo",
             Metric::Latency => "latency",
             Metric::Predictions => "predictions",
+            Metric::Custom => "custom",
             Metric::History => "history",
         }
     }

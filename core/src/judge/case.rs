@@ -22,6 +22,9 @@ pub struct Case {
     schedule: Schedule,
     errors: Option<ErrorsMetric>,
     slo: Option<OneRate>,
+    /// Events, by the form of the errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    custom: Option<ErrorsMetric>,
     /// Begins when there is a reference.
     latency: Option<Restarts>,
     equality: Option<Restarts>,
@@ -61,6 +64,7 @@ impl Case {
         Case {
             schedule,
             errors: active(Metric::Errors).then(|| ErrorsMetric::new(analysis, schedule)),
+            custom: active(Metric::Custom).then(|| ErrorsMetric::new(analysis, schedule)),
             slo: analysis.slo_error_rate.filter(|_| active(Metric::Slo)).map(|p0| OneRate::new(p0, schedule)),
             latency: None,
             equality: predictions(PredictionMode::Equality).then(|| Restarts::equal(schedule, 1)),
@@ -82,9 +86,9 @@ impl Case {
     pub(super) fn begun_again(&self) -> Self {
         let mut case = self.clone();
         let rates = [&mut case.slo, &mut case.history].into_iter().flatten().map(|rate| &mut rate.restarts);
-        let errors = case.errors.as_mut().map(ErrorsMetric::processes);
-        let processes =
-            errors.into_iter().flatten().chain(rates).chain(&mut case.latency).chain(&mut case.equality);
+        let errors =
+            [&mut case.errors, &mut case.custom].into_iter().flatten().flat_map(ErrorsMetric::processes);
+        let processes = errors.chain(rates).chain(&mut case.latency).chain(&mut case.equality);
         processes.for_each(Restarts::forget_started);
         case
     }
@@ -104,6 +108,7 @@ impl Case {
             slo.add(t_ms, requests, errors);
         }
         let fresh = self.hear_errors(t_ms, heard, without, (requests, errors));
+        self.hear_events(t_ms, heard, without, requests);
         if let Some(history) = &mut self.history {
             // A failing session counts once: fewer failures only lower this score.
             history.add(t_ms, requests, fresh.unwrap_or(errors).min(errors));
@@ -149,6 +154,17 @@ impl Case {
         fresh
     }
 
+    /// Events are no draws of a second's share, so mode robust does not judge them.
+    fn hear_events(&mut self, t_ms: u64, heard: &Heard<'_>, without: Without, requests: u64) {
+        let Some(metric) = &mut self.custom else { return };
+        metric.add_requests(t_ms, requests, heard.events(without));
+        if metric.counts_slots() {
+            metric.add_errors(t_ms, heard.event_batches(without));
+        } else {
+            metric.add_increments(t_ms, heard.closed(without).map(|(_, closed)| &closed.events));
+        }
+    }
+
     fn hear_predictions(&mut self, t_ms: u64, scene: Scene<'_>, heard: &Heard<'_>, without: Without) {
         if let Some(equality) = &mut self.equality {
             let mut increment: f64 = heard.closed(without).map(|(_, closed)| closed.predictions).sum();
@@ -177,6 +193,7 @@ impl Case {
                 .contains(&Metric::Latency)
                 .then(|| self.latency.as_ref().map_or(0.0, Restarts::log_e)),
             predictions: self.equality.as_ref().map(Restarts::log_e),
+            custom: self.custom.as_ref().map(|custom| custom.log_e(noisy)),
             history: self
                 .judges_history
                 .then(|| self.history.as_ref().map_or(0.0, |history| history.restarts.log_e())),

@@ -51,9 +51,21 @@ pub struct Evidence {
     /// Predictions that may differ, once both colors made some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<Predictions>,
+    /// Completed requests with an event, where they are judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<Events>,
     /// How much one proxy's word can be left out; absent where that is not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protection: Option<Protection>,
+}
+
+/// Completed requests with an event of the metric `custom`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// Of stable.
+    pub stable: u64,
+    /// Of the candidate.
+    pub candidate: u64,
 }
 
 /// How far the candidate's predictions are from stable's.

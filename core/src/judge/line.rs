@@ -47,6 +47,9 @@ pub struct MetricLogs {
     /// Predictions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predictions: Option<f64>,
+    /// Events against stable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custom: Option<f64>,
     /// Errors after cutover against stable's past.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<f64>,
@@ -105,6 +108,7 @@ impl MetricLogs {
             Metric::Slo => self.slo = Some(log_e),
             Metric::Latency => self.latency = Some(log_e),
             Metric::Predictions => self.predictions = Some(log_e),
+            Metric::Custom => self.custom = Some(log_e),
             Metric::History => self.history = Some(log_e),
         }
     }
@@ -116,6 +120,7 @@ impl MetricLogs {
             Metric::Slo => self.slo,
             Metric::Latency => self.latency,
             Metric::Predictions => self.predictions,
+            Metric::Custom => self.custom,
             Metric::History => self.history,
         }
     }

@@ -49,6 +49,9 @@ pub struct Row {
     /// Slots with a first prediction, likewise with its bin.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_predictions: Vec<(u16, i32)>,
+    /// Slots with a first event, new since the proxy's last row; their memory, too, is cleared as for `error_slots`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub event_slots: Vec<u16>,
 }
 
 /// Counters of one role.
@@ -61,6 +64,9 @@ pub struct Side {
     /// Of those, failures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<i64>,
+    /// Of the completed ones, those with an event of the metric `custom`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<i64>,
     /// Requests started; where a side has it, blocks count these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<i64>,

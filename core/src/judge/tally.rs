@@ -51,6 +51,8 @@ pub struct SideDelta {
     pub requests: u64,
     /// Of those, failures.
     pub errors: u64,
+    /// Of the completed ones, those with an event.
+    pub events: u64,
     /// New latency counts.
     pub latency: BTreeMap<i32, u64>,
     /// New prediction counts.
@@ -85,6 +87,8 @@ struct Last {
 struct Counters {
     requests: i64,
     errors: i64,
+    #[serde(skip_serializing_if = "is_none_counted")]
+    events: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     started: Option<i64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -189,6 +193,7 @@ impl Counters {
         let mut now = Counters {
             requests: side.requests.unwrap_or(last.requests),
             errors: side.errors.unwrap_or(last.errors),
+            events: side.events.unwrap_or(last.events),
             started: side.started.or(last.started),
             latency: last.latency.clone(),
             predictions: last.predictions.clone(),
@@ -196,18 +201,23 @@ impl Counters {
         };
         let requests = grown(now.requests, last.requests)?;
         let errors = grown(now.errors, last.errors)?;
+        let events = grown(now.events, last.events)?;
         let n = match now.started {
             Some(started) => grown(started, last.started.unwrap_or(0))?,
             None => requests,
         };
-        if errors > requests {
+        if errors > requests || events > requests {
             return None;
         }
         let forgotten = now.forgotten;
         let latency = grown_histogram(&mut now.latency, &side.latency, forgotten)?;
         let predictions = grown_histogram(&mut now.predictions, &side.predictions, forgotten)?;
-        Some((now, SideDelta { n, requests, errors, latency, predictions }))
+        Some((now, SideDelta { n, requests, errors, events, latency, predictions }))
     }
+}
+
+fn is_none_counted(n: &i64) -> bool {
+    *n == 0
 }
 
 fn is_zero(n: &u64) -> bool {

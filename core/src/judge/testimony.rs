@@ -39,6 +39,10 @@ pub struct Testimony {
     pub limit: u16,
     /// Slots with a first error; some may have been reported before, by this witness or another.
     pub error_slots: SlotSet,
+    /// The candidate's completed requests with an event.
+    pub events: u64,
+    /// Slots with a first event, likewise.
+    pub event_slots: SlotSet,
     /// Slots with a first completed request on the candidate, likewise.
     pub done_slots: SlotSet,
     /// Completed requests and failures of the candidate in rows that do not report their slots: each is a unit of the
@@ -61,6 +65,8 @@ pub struct Closed {
     pub block: Block,
     /// Per alternative of the ratio of error rates; zero where slots are the unit.
     pub ratio: [f64; ratio::ALTERNATIVES],
+    /// Likewise of the ratio of rates of events; zero where they are not judged.
+    pub events: [f64; ratio::ALTERNATIVES],
     /// Per alternative of latency; empty while there is no reference.
     pub latency: Vec<f64>,
     /// Of the plug-in test of predictions.
@@ -71,6 +77,9 @@ pub struct Closed {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sessions {
     errors: Ledger,
+    /// As large as the other, so it is there only where events come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    events: Option<Ledger>,
     latency: Firsts,
     predictions: Predictions,
 }
@@ -92,6 +101,10 @@ pub struct Heard<'a> {
     /// The candidate's requests and failures, of all and by seat.
     all: (u64, u64),
     by_seat: BTreeMap<Seat, (u64, u64)>,
+    /// Of its requests those with an event.
+    events: u64,
+    events_by_seat: BTreeMap<Seat, u64>,
+    event_batches: Vec<Batch>,
     batches: Vec<Batch>,
     closed: Vec<(Option<Seat>, u64, &'a Closed)>,
     seconds: Vec<(Option<Seat>, SecondErrors)>,
@@ -119,6 +132,13 @@ impl Sessions {
             if let Some(seat) = speaker {
                 let of_seat = heard.by_seat.entry(seat).or_default();
                 *of_seat = sum(*of_seat, (said.requests, said.errors));
+                let events = heard.events_by_seat.entry(seat).or_default();
+                *events = events.saturating_add(said.events);
+            }
+            heard.events = heard.events.saturating_add(said.events);
+            if slots && !said.event_slots.is_empty() {
+                let ledger = self.events.get_or_insert_default();
+                heard.event_batches.extend(ledger.batch(&said.event_slots, said.limit, speaker));
             }
             if slots && !said.error_slots.is_empty() {
                 heard.batches.extend(self.errors.batch(&said.error_slots, said.limit, speaker));
@@ -191,6 +211,17 @@ impl Heard<'_> {
         left_out.fold(self.all, |all, less| (all.0.saturating_sub(less.0), all.1.saturating_sub(less.1)))
     }
 
+    /// The candidate's requests with an event.
+    pub fn events(&self, without: Without) -> u64 {
+        let left_out = without.seats().filter_map(|seat| self.events_by_seat.get(&seat));
+        left_out.fold(self.events, |all, less| all.saturating_sub(*less))
+    }
+
+    /// Events of new sessions, stratum by stratum.
+    pub fn event_batches(&self, without: Without) -> impl Iterator<Item = super::ratio::Errors> {
+        self.event_batches.iter().filter_map(move |batch| batch.errors(without))
+    }
+
     /// Errors of new sessions, stratum by stratum.
     pub fn errors(&self, without: Without) -> impl Iterator<Item = super::ratio::Errors> {
         self.batches.iter().filter_map(move |batch| batch.errors(without))
@@ -235,6 +266,7 @@ impl Testimony {
         let (n, errors) = (delta.green.requests, delta.green.errors);
         self.requests = self.requests.saturating_add(n);
         self.errors = self.errors.saturating_add(errors);
+        self.events = self.events.saturating_add(delta.green.events);
         self.limit = limit_of(row.split);
         let done = row.done_slots.as_deref().filter(|_| mode == Mode::Sessions);
         if done.is_none() {
@@ -242,6 +274,7 @@ impl Testimony {
         }
         if mode == Mode::Sessions {
             row.error_slots.iter().for_each(|slot| _ = self.error_slots.insert(*slot));
+            row.event_slots.iter().for_each(|slot| _ = self.event_slots.insert(*slot));
             let done = done.unwrap_or_default().iter().filter(|slot| **slot < self.limit);
             done.for_each(|slot| _ = self.done_slots.insert(*slot));
         }

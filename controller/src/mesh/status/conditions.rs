@@ -189,6 +189,7 @@ fn cause(last: &ReleaseRecord) -> &'static str {
         Some(Cause::Hung) => "Hung",
         Some(Cause::Latency) => "Latency",
         Some(Cause::Predictions) => "Predictions",
+        Some(Cause::Custom) => "Custom",
         Some(Cause::Dead) => "Dead",
         Some(Cause::Fuse) => "Fuse",
         Some(Cause::Aborted) => "Aborted",

@@ -1,0 +1,112 @@
+//! The metric `custom`: events that are no failures, judged as failures are.
+//!
+//! That alpha holds and that they are found as soon as stated is counted over simulated releases
+//! (`tests/tests/judging.rs`); here are the cases that can be worked out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test asserts by panicking
+
+use hueshift_core::judge::analysis::Witness;
+use hueshift_core::judge::{Analysis, Judge, Metric, Mode, Row, Side, Verdict};
+
+/// Per tick and proxy: events of (candidate, stable), of 10 and 90 requests.
+type Events = (i64, i64);
+
+fn analysis(mode: Mode) -> Analysis {
+    Analysis { metrics: vec![Metric::Errors, Metric::Custom], mode, srm: false, ..Analysis::default() }
+}
+
+fn row(proxy: usize, tick: u64, (candidate, stable): Events, mode: Mode) -> Row {
+    let at = |n: i64| Some(n * i64::try_from(tick).unwrap());
+    let side =
+        |n, events| Some(Side { requests: at(n), errors: at(0), events: at(events), ..Side::default() });
+    // Sessions that no other tick and no other proxy has.
+    let first = |base: u64, n: i64| {
+        let n = u64::try_from(n).unwrap();
+        (0..n).map(move |i| (base + (tick * 3 + u64::try_from(proxy).unwrap()) * 3 + i) as u16)
+    };
+    let slots = if mode == Mode::Sessions {
+        first(0, candidate).chain(first(5_000, stable)).collect()
+    } else {
+        Vec::new()
+    };
+    Row {
+        proxy: format!("gw-{proxy}"),
+        incarnation: 1,
+        seq: tick,
+        epoch: 1,
+        split: 0.1,
+        green: side(10, candidate),
+        blue: side(90, stable),
+        event_slots: slots,
+        ..Row::default()
+    }
+}
+
+fn judged(analysis: Analysis, proxies: &[Events]) -> Judge {
+    let mode = analysis.mode;
+    let mut judge = Judge::new(analysis).unwrap();
+    for tick in 1..=80 {
+        let rows: Vec<Row> =
+            proxies.iter().enumerate().map(|(at, events)| row(at, tick, *events, mode)).collect();
+        judge.tick(tick * 250, &rows);
+    }
+    judge
+}
+
+#[test]
+fn more_events_than_stable_condemn_in_the_unit_of_the_routing() {
+    for mode in [Mode::PerError, Mode::Sessions] {
+        assert_eq!(judged(analysis(mode), &[(2, 1)]).verdict(), Verdict::Rollback, "{mode:?}");
+        assert_ne!(judged(analysis(mode), &[(0, 2)]).verdict(), Verdict::Rollback, "{mode:?}");
+    }
+    let evidence = judged(analysis(Mode::PerError), &[(2, 1)]).evidence();
+    let events = evidence.events.unwrap();
+    assert_eq!((events.candidate, events.stable), (160, 80));
+    assert!(evidence.metrics.errors.unwrap() < 1.0, "no request failed");
+}
+
+#[test]
+fn events_are_no_failures_and_prove_nothing() {
+    for mode in [Mode::PerError, Mode::Sessions] {
+        let without = Analysis { metrics: vec![Metric::Errors], ..analysis(mode) };
+        let (one, other) = (judged(analysis(mode), &[(1, 9)]), judged(without, &[(0, 0)]));
+        let (one, other) = (one.evidence(), other.evidence());
+        assert_eq!(
+            (one.ratio, one.ceiling, one.metrics.errors),
+            (other.ratio, other.ceiling, other.metrics.errors)
+        );
+    }
+}
+
+#[test]
+fn where_failures_come_in_clumps_events_are_not_judged() {
+    let evidence = judged(analysis(Mode::Robust), &[(10, 0)]).evidence();
+    assert_eq!(evidence.metrics.custom.map(|log_e| log_e <= 0.0), Some(true), "{evidence:?}");
+}
+
+#[test]
+fn one_proxy_of_four_can_neither_invent_events_nor_hide_them() {
+    for mode in [Mode::PerError, Mode::Sessions] {
+        let both = Analysis { witness: Some(Witness::LeaveOneOut), ..analysis(mode) };
+        assert_ne!(
+            judged(both.clone(), &[(3, 0), (0, 0), (0, 0), (0, 0)]).verdict(),
+            Verdict::Rollback,
+            "{mode:?}"
+        );
+        let hidden = judged(both, &[(0, 3), (2, 0), (2, 0), (2, 0)]);
+        assert_eq!(hidden.verdict(), Verdict::Rollback, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_row_of_impossible_events_is_refused_and_a_repeated_one_adds_nothing() {
+    let mut judge = Judge::new(analysis(Mode::PerError)).unwrap();
+    judge.tick(250, &[row(0, 1, (2, 1), Mode::PerError)]);
+    let before = judge.evidence();
+    let mut wrong = row(0, 2, (2, 1), Mode::PerError);
+    wrong.green.as_mut().unwrap().events = Some(21);
+    assert_eq!(judge.tick(500, &[wrong.clone()]).rows.malformed, 1, "more events than requests");
+    wrong.green.as_mut().unwrap().events = Some(1);
+    assert_eq!(judge.tick(750, &[wrong]).rows.malformed, 2, "fewer than before");
+    judge.tick(1_000, &[row(0, 1, (2, 1), Mode::PerError)]);
+    assert_eq!((judge.evidence().events, judge.evidence().log_e), (before.events, before.log_e));
+}
