@@ -8,12 +8,15 @@
 
 mod words;
 
-pub use self::words::{ended, events, goes_on, odds, percent, predictions_moved, rolls_back};
+pub use self::words::{
+    chance, ended, errors_came, events, goes_on, noisy, odds, percent, predictions_moved, rolls_back,
+};
 
 use hueshift_core::color::{Color, PerColor};
+use hueshift_core::judge::dispersion::Dispersion;
 use hueshift_core::judge::evidence::{Interval, Predictions, Slots};
 use hueshift_core::judge::witness::Protection;
-use hueshift_core::judge::{Checkpoint, Evidence, Verdict};
+use hueshift_core::judge::{Checkpoint, Evidence, Mode, Verdict};
 use hueshift_core::share::Bps;
 use serde::{Deserialize, Serialize};
 
@@ -204,6 +207,9 @@ pub struct EvidenceView {
     pub certificates: Vec<CertificateView>,
     /// What one observation is.
     pub unit: Unit,
+    /// What one draw of chance is, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<Chance>,
     /// Requests and failures per color.
     pub counted: PerColor<Counted>,
     /// Failures per request, with the interval that holds the true rate however often one looks.
@@ -266,6 +272,28 @@ pub enum Unit {
     Requests,
 }
 
+/// What one draw of chance is where failures are judged. It is chosen before the release, never by looking at the
+/// candidate; only a noisy environment makes it a more careful one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Chance {
+    /// The unit: `sessions`, `per_error` (the request) or `robust` (the second).
+    pub mode: Mode,
+    /// Two parts of the stable color that should be alike differ: `per_error` goes on as `robust`, and the ramp holds.
+    pub noisy: bool,
+    /// What an earlier release showed, by which it was chosen; absent: none lasted long enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Earlier>,
+}
+
+/// How the errors came in an earlier release, of the color that is stable since.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// Its number.
+    pub release: u32,
+    /// What was seen.
+    pub dispersion: Dispersion,
+}
+
 /// Observations of one color.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
@@ -320,6 +348,9 @@ pub struct ReleaseRecord {
     pub judge: Option<Box<JudgeRecord>>,
     /// Requests per color in this release.
     pub requests: PerColor<Counted>,
+    /// How the errors came of the color that serves after it; absent: it did not last long enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispersion: Option<Dispersion>,
     /// When the candidate's first failure of the decisive run was reported.
     pub first_bad_ms: Option<u64>,
     /// When the rollback was decided: the very reply to a proxy carried the cap.
@@ -437,6 +468,24 @@ impl ServiceView {
     /// The latest ended release.
     pub fn last(&self) -> Option<&ReleaseRecord> {
         self.history.last()
+    }
+}
+
+// === impl EvidenceView ===
+
+impl EvidenceView {
+    /// Whether two parts of the stable color that should be alike differ.
+    pub fn is_noisy(&self) -> bool {
+        self.chance.is_some_and(|chance| chance.noisy)
+    }
+}
+
+// === impl Earlier ===
+
+impl Earlier {
+    /// What a record says of the errors; `None`: its release was too short.
+    pub fn of(record: &ReleaseRecord) -> Option<Earlier> {
+        record.dispersion.map(|dispersion| Earlier { release: record.release, dispersion })
     }
 }
 

@@ -8,9 +8,11 @@ use hueshift::control::{Accepted, Command, Refused, Request};
 use hueshift::document;
 use hueshift::engine::{Engine, Identity, Input};
 use hueshift::home::{Apply, ApplyError, Endpoints, Observe, Remembered, Seen};
-use hueshift::view::{Cause, End, Phase, ReleaseRecord, View};
+use hueshift::view::{Cause, Earlier, End, Phase, ReleaseRecord, View};
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::{LotteryReport, PREDICTION_BINS, PlanReport, Reply, Report, ServiceId, Tally};
+use hueshift_core::judge::Mode;
+use hueshift_core::judge::dispersion::Dispersion;
 use hueshift_core::release::{Route, State};
 use hueshift_core::share::Bps;
 use std::collections::BTreeMap;
@@ -391,6 +393,47 @@ async fn a_candidate_that_says_something_else_is_taken_back_by_bins_that_no_edit
     assert!(record.evidence.unwrap().predictions.unwrap().too_far);
     let next = told(world.report(record_id(&world), 1, 99).await);
     assert_eq!(next.map(|params| params.bins), Some(40), "the next release has the edited ones");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_unit_of_chance_of_a_service_without_session_keys_is_that_of_its_newest_record() {
+    let mut world = World::new().await;
+    let keyless = |blue: &str, green: &str| {
+        let mut seen = seen(green);
+        let mut services = services(green);
+        services[0].spec.session.keys.clear();
+        services[0].spec.colors.blue.revision = blue.to_owned();
+        services[0].spec.analysis.predictions = None;
+        seen.services = Arc::new(services);
+        seen
+    };
+    world.see.send_replace(keyless("v1", "v2"));
+    world.until(Phase::Progressing).await;
+    world.traffic().await;
+    let chance = |view: View| view.services[0].evidence.as_ref().unwrap().chance.unwrap();
+    let first = chance(world.view().await);
+    assert_eq!((first.mode, first.earlier), (Mode::PerError, None));
+    world.until(Phase::Idle).await;
+    // Its soak was too short to tell; a longer one would have told this.
+    let dispersion = Dispersion { seconds: 300, phi: Some(9.0) };
+    {
+        let mut disk = world.disk.0.lock().unwrap();
+        assert_eq!((disk.records[0].end, disk.records[0].dispersion), (End::Promoted, None));
+        disk.records[0].dispersion = Some(dispersion);
+    }
+    world.restart().await;
+    world.see.send_replace(keyless("v3", "v2"));
+    world.until(Phase::Progressing).await;
+    world.traffic().await;
+    let second = chance(world.view().await);
+    assert_eq!((second.mode, second.earlier), (Mode::Robust, Some(Earlier { release: 1, dispersion })));
+    world.restart().await;
+    world.traffic().await;
+    assert_eq!(chance(world.view().await), second, "a restart does not choose again");
+    world.command(Command::Abort).await.unwrap();
+    world.until(Phase::Idle).await;
+    let record = world.disk.0.lock().unwrap().records[1].clone();
+    assert_eq!(record.evidence.unwrap().chance, Some(second));
 }
 
 /// The service's id.

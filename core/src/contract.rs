@@ -196,6 +196,23 @@ pub struct Tally {
     /// Requests that were once in flight for longer than `hang_ms` without a byte from upstream: each counts as
     /// completed and failed (as a timeout) at that moment, and never again.
     pub hung: u64,
+    /// The part of the stable color's requests that is the negative control.
+    #[serde(skip_serializing_if = "Control::is_empty")]
+    pub control: Control,
+}
+
+/// The negative control: requests of the stable color whose slot lies in [limit, 2 limit), as many slots as the candidate
+/// has. Only where each request drew for itself (the plan names no session key): sessions that stick are few draws, and
+/// any two parts of them differ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Control {
+    /// As [`Tally::started`].
+    pub started: u64,
+    /// As [`Tally::completed`].
+    pub completed: u64,
+    /// As [`Tally::errors`].
+    pub errors: u64,
 }
 
 /// What the controller answers to a report. A reply can only *lower* the candidate below what the route allows.
@@ -449,6 +466,15 @@ impl Serialize for LotteryReport {
     }
 }
 
+// === impl Control ===
+
+impl Control {
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        *self == Control::default()
+    }
+}
+
 // === impl PredictionParams ===
 
 impl PredictionParams {
@@ -506,8 +532,14 @@ mod tests {
 
     #[test]
     fn a_report_with_histograms_reads_back_as_it_was_written() {
-        let tally =
-            Tally { started: 3, completed: 2, first_byte: BTreeMap::from([(160, 2)]), ..Tally::default() };
+        let control = Control { started: 2, completed: 2, errors: 1 };
+        let tally = Tally {
+            started: 3,
+            completed: 2,
+            first_byte: BTreeMap::from([(160, 2)]),
+            control,
+            ..Tally::default()
+        };
         let lottery = LotteryReport {
             epoch: 7,
             tallies: PerColor { blue: tally.clone(), green: tally },

@@ -138,9 +138,15 @@ impl Intake {
     }
 
     /// The same for a judge that counts requests: with the histograms of latency and predictions, which one that
-    /// counts sessions by their firsts has no use for.
+    /// counts sessions by their firsts has no use for, and with the negative control.
     pub fn rows_by_request(&mut self, id: ServiceId, release: u32, stable: Color) -> Vec<Row> {
         self.rows_of(id, release, stable, Unit::Request)
+    }
+
+    /// Likewise where failures of one second count as one draw: nothing rests on requests being draws there, which is
+    /// all that the negative control could guard, and it would call every release noisy.
+    pub fn rows_by_second(&mut self, id: ServiceId, release: u32, stable: Color) -> Vec<Row> {
+        self.rows_of(id, release, stable, Unit::Second)
     }
 
     fn rows_of(&mut self, id: ServiceId, release: u32, stable: Color, unit: Unit) -> Vec<Row> {

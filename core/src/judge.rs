@@ -34,6 +34,7 @@ pub mod ratio_interval;
 pub mod restarts;
 pub mod row;
 pub mod scales;
+pub mod seconds;
 pub mod share;
 pub mod slots;
 pub mod srm;
@@ -286,6 +287,11 @@ impl Judge {
     /// Whether the candidate has taken over and the holdback is the control.
     pub fn is_cut_over(&self) -> bool {
         self.holdback.is_some()
+    }
+
+    /// Whether the negative control is noisy (latched): two parts of stable that should be alike differ.
+    pub fn is_noisy(&self) -> bool {
+        self.control.noisy
     }
 
     /// The verdict after the last tick, `certified` as the current step asks for it.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test asserts by panicking
 
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::contract::{LotteryReport, PlanReport, Report, ServiceId, Tally};
+use hueshift_core::contract::{Control, LotteryReport, PlanReport, Report, ServiceId, Tally};
 use hueshift_core::intake::{Intake, IntakeCheckpoint, Malformed, Outcome};
 use hueshift_core::judge::{Analysis, Judge, Line, Row};
 use hueshift_core::problem::Problem;
@@ -179,6 +179,55 @@ fn where_requests_are_the_unit_rows_have_what_all_workers_saw_since_a_restart_to
     let hostile = Tally { predictions: BTreeMap::from([(64, 1)]), ..seen(30) };
     let refused = restarted.take(&one(2, 3, hostile, tally(2, 2, 0)), 0);
     assert_eq!(refused.outcome, Outcome::Malformed(Malformed::Slot));
+}
+
+#[test]
+fn the_control_is_summed_where_requests_are_the_unit_and_goes_on_after_a_restart() {
+    let with = |n: u64, control: (u64, u64, u64)| {
+        let (started, completed, errors) = control;
+        Tally { control: Control { started, completed, errors }, ..tally(n, n, n / 2) }
+    };
+    let last = |intake: &mut Intake| {
+        let control = intake.rows_by_request(ID, 1, Color::Blue).pop().unwrap().control;
+        control.map(|side| (side.started.unwrap(), side.requests.unwrap(), side.errors.unwrap()))
+    };
+    let mut intake = Intake::default();
+    intake.take(&one(1, 1, with(10, (2, 1, 1)), tally(2, 2, 0)), 0);
+    intake.take(&one(2, 1, with(20, (0, 0, 0)), tally(2, 2, 0)), 0);
+    assert_eq!(last(&mut intake), Some((2, 1, 1)));
+    intake.take(&one(2, 2, with(24, (4, 4, 0)), tally(2, 2, 0)), 0);
+    assert_eq!(last(&mut intake), Some((6, 5, 1)));
+    let mut restarted = Intake::default();
+    let kept = serde_json::to_string(&intake.checkpoint(ID, 1)).unwrap();
+    restarted.restore(ID, 1, serde_json::from_str(&kept).unwrap(), 0);
+    // What a worker had counted before is only where it begins.
+    restarted.take(&one(1, 2, with(12, (4, 3, 2)), tally(2, 2, 0)), 0);
+    assert_eq!(last(&mut restarted), Some((6, 5, 1)));
+    restarted.take(&one(1, 3, with(14, (5, 4, 3)), tally(2, 2, 0)), 0);
+    assert_eq!(last(&mut restarted), Some((7, 6, 2)));
+    // Sessions that stick are no draws, and a checkpoint from before it was counted says nothing of it.
+    restarted.take(&one(1, 4, with(16, (6, 5, 4)), tally(2, 2, 0)), 0);
+    assert_eq!(rows(&mut restarted)[0].control, None);
+    restarted.take(&one(1, 5, with(18, (7, 6, 5)), tally(2, 2, 0)), 0);
+    assert_eq!(restarted.rows_by_second(ID, 1, Color::Blue)[0].control, None);
+    let old = kept.replace(r#""control""#, r#""unknown""#);
+    let mut upgraded = Intake::default();
+    upgraded.restore(ID, 1, serde_json::from_str(&old).unwrap(), 0);
+    upgraded.take(&one(1, 2, with(12, (4, 3, 2)), tally(2, 2, 0)), 0);
+    assert_eq!(last(&mut upgraded), None);
+}
+
+#[test]
+fn a_control_that_cannot_be_makes_no_row_that_the_judge_refuses() {
+    let mut intake = Intake::default();
+    let mut judge = Judge::new(Analysis::live_per_request()).unwrap();
+    for (seq, control) in [(1, (1, 0, 9)), (2, (99, 99, 99)), (3, (0, 0, 0)), (4, (u64::MAX, 7, u64::MAX))] {
+        let (started, completed, errors) = control;
+        let control = Control { started, completed, errors };
+        intake.take(&one(1, seq, Tally { control, ..tally(10 * seq, 10 * seq, seq) }, tally(seq, seq, 0)), 0);
+        let line = judge.tick(seq * 250, &intake.rows_by_request(ID, 1, Color::Blue));
+        assert_eq!((line.rows.accepted, line.rows.malformed), (seq, 0));
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use hueshift_core::histogram::{Sparse, bucket_of};
 use hueshift_core::judge::analysis::Analysis;
 use hueshift_core::judge::buckets::{self, Buckets};
 use hueshift_core::judge::certificate::{RatioCertificate, Tolerance};
-use hueshift_core::judge::dispersion;
+use hueshift_core::judge::dispersion::{self, Dispersion};
 use hueshift_core::judge::history::{self, LatencyHistory};
 use hueshift_core::judge::latency::margin::Margin;
 use hueshift_core::judge::latency::weights::Weights;
@@ -564,7 +564,8 @@ fn dispersion(file: &Value) -> usize {
         let got = dispersion::dispersion(&errors);
         assert_eq!(got.is_some(), case["phi"].is_number(), "{what}");
         close(got.unwrap_or(0.0), case["phi"].as_f64().unwrap_or(0.0), 1e-12, 0.0, &what);
-        assert_eq!(Some(dispersion::is_clumped(&errors)), case["robust"].as_bool(), "{what}");
+        let found = Dispersion { seconds: 0, phi: got };
+        assert_eq!(Some(found.is_clumped()), case["robust"].as_bool(), "{what}");
     }
     count(file)
 }

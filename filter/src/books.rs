@@ -15,7 +15,9 @@
 
 use crate::vec_map::VecMap;
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::contract::{FIRST_LATENCY_BUCKETS, LotteryReport, PREDICTION_BINS, SLOTS, TOLD_MS, Tally};
+use hueshift_core::contract::{
+    Control, FIRST_LATENCY_BUCKETS, LotteryReport, PREDICTION_BINS, SLOTS, TOLD_MS, Tally,
+};
 use hueshift_core::histogram;
 use hueshift_core::outcome::{Counts, Outcome};
 use hueshift_core::share::Bps;
@@ -61,6 +63,8 @@ pub struct Lottery {
     /// Limit in force.
     pub limit: Bps,
     stable: Color,
+    /// Slots of stable below this are the negative control; 0: sessions stick, there is none.
+    control_end: u16,
     counts: PerColor<Counters>,
     in_flight: u32,
     error_slots: Log,
@@ -86,6 +90,7 @@ struct Counters {
     first_byte: VecMap<u16, u64>,
     total: VecMap<u16, u64>,
     predictions: VecMap<u16, u64>,
+    control: Control,
 }
 
 /// How a request ended, as the books need it.
@@ -129,8 +134,8 @@ struct SlotSet(Vec<u64>);
 // === impl Books ===
 
 impl Books {
-    /// The lottery of (epoch, limit in force); opened if it is new.
-    pub fn open(&mut self, epoch: u64, limit: Bps, stable: Color) -> Opened {
+    /// The lottery of (epoch, limit in force); opened if it is new. `alone`: each request draws for itself.
+    pub fn open(&mut self, epoch: u64, limit: Bps, stable: Color, alone: bool) -> Opened {
         let is = |lottery: &Lottery| lottery.epoch == epoch && lottery.limit == limit;
         if let Some(current) = self.current
             && self.lotteries.get(&current).is_some_and(is)
@@ -147,7 +152,9 @@ impl Books {
         let lost = self.make_room();
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        self.lotteries.insert(number, Lottery::new(epoch, limit, stable));
+        let mut lottery = Lottery::new(epoch, limit, stable);
+        lottery.control_end = if alone { 2 * limit.get() } else { 0 };
+        self.lotteries.insert(number, lottery);
         self.current = Some(number);
         if lost { Opened::Dropped(number) } else { Opened::Ready(number) }
     }
@@ -170,9 +177,12 @@ impl Books {
     }
 
     /// A request drew its color.
-    pub fn started(&mut self, lottery: u32, color: Color) {
+    pub fn started(&mut self, lottery: u32, color: Color, slot: Option<u16>) {
         if let Some(lottery) = self.lotteries.get_mut(&lottery) {
-            lottery.counts.get_mut(color).started += 1;
+            let control = lottery.is_control(color, slot);
+            let counts = lottery.counts.get_mut(color);
+            counts.started += 1;
+            counts.control.started += u64::from(control);
             lottery.in_flight += 1;
             lottery.version += 1;
         }
@@ -207,7 +217,8 @@ impl Books {
     fn count(&mut self, number: u32, color: Color, entry: &Entry) {
         let Some(lottery) = self.lotteries.get_mut(&number) else { return };
         lottery.version += 1;
-        lottery.counts.get_mut(color).take(entry);
+        let control = lottery.is_control(color, entry.slot);
+        lottery.counts.get_mut(color).take(entry, control);
         let Some(slot) = entry.slot else { return };
         if entry.event && self.evented_lately.insert(slot) {
             lottery.event_slots.entries.push(slot.into());
@@ -330,6 +341,7 @@ impl Lottery {
             epoch,
             limit,
             stable,
+            control_end: 0,
             counts: PerColor::default(),
             in_flight: 0,
             error_slots: Log::default(),
@@ -349,6 +361,11 @@ impl Lottery {
         self.in_flight == 0 && self.acked == self.version
     }
 
+    /// Whether a request is of the negative control: the slots of stable that follow the candidate's, as many.
+    fn is_control(&self, color: Color, slot: Option<u16>) -> bool {
+        color == self.stable && slot.is_some_and(|slot| slot < self.control_end)
+    }
+
     fn logs(&mut self) -> [&mut Log; 6] {
         [
             &mut self.error_slots,
@@ -364,16 +381,19 @@ impl Lottery {
 // === impl Counters ===
 
 impl Counters {
-    fn take(&mut self, entry: &Entry) {
+    fn take(&mut self, entry: &Entry, control: bool) {
         if let Some(count) = self.outcomes.get_mut(entry.outcome as usize) {
             *count += 1;
         }
         self.events += u64::from(entry.event);
+        let counts = entry.outcome.counts_as();
+        self.control.completed += u64::from(control && counts != Counts::Neither);
+        self.control.errors += u64::from(control && counts == Counts::Error);
         if let Some(count) = entry.prediction.and_then(|bin| self.predictions.or_default(bin)) {
             *count += 1;
         }
         let Some((first_byte_us, total_us)) = entry.times_us else { return };
-        if entry.outcome.counts_as() == Counts::Success {
+        if counts == Counts::Success {
             for (counts, us) in [(&mut self.first_byte, first_byte_us), (&mut self.total, total_us)] {
                 if let Some(count) = counts.or_default(histogram::bucket_of(us)) {
                     *count += 1;
@@ -383,8 +403,8 @@ impl Counters {
     }
 
     fn to_wire(&self) -> Tally {
-        let mut tally =
-            Tally { started: self.started, hung: self.hung, events: self.events, ..Tally::default() };
+        let (started, hung, events, control) = (self.started, self.hung, self.events, self.control);
+        let mut tally = Tally { started, hung, events, control, ..Tally::default() };
         for (outcome, count) in Outcome::ALL.into_iter().zip(self.outcomes).filter(|(_, count)| *count > 0) {
             tally.outcomes.insert(outcome.name().to_owned(), count);
             let (completed, error) = match outcome.counts_as() {
@@ -462,14 +482,14 @@ mod tests {
     }
 
     fn open(books: &mut Books, epoch: u64, limit: u16) -> u32 {
-        match books.open(epoch, bps(limit), Color::Blue) {
+        match books.open(epoch, bps(limit), Color::Blue, false) {
             Opened::Ready(number) | Opened::Dropped(number) => number,
             Opened::Gone => panic!("gone"),
         }
     }
 
     fn end(books: &mut Books, lottery: u32, color: Color, outcome: Outcome, slot: u16) {
-        books.started(lottery, color);
+        books.started(lottery, color, Some(slot));
         books.ended(
             lottery,
             color,
@@ -481,6 +501,27 @@ mod tests {
                 event: false,
             },
         );
+    }
+
+    #[test]
+    fn as_many_slots_of_stable_as_the_candidate_has_are_the_control_where_requests_draw_for_themselves() {
+        let mut books = Books::default();
+        for (epoch, alone) in [(1, true), (2, false)] {
+            let Opened::Ready(number) = books.open(epoch, bps(500), Color::Blue, alone) else { panic!() };
+            for slot in [0, 499, 500, 999, 1000, 9999] {
+                let color = if slot < 500 { Color::Green } else { Color::Blue };
+                end(&mut books, number, color, Outcome::ServerError, slot);
+            }
+            end(&mut books, number, Color::Blue, Outcome::Success, 700);
+            end(&mut books, number, Color::Blue, Outcome::ClientGone, 701);
+            books.started(number, Color::Blue, Some(702));
+            books.hung(number, Color::Blue, Some(702));
+            let row = books.row(number, 1).unwrap();
+            let counted = Control { started: 5, completed: 4, errors: 3 };
+            let control = if alone { counted } else { Control::default() };
+            assert_eq!(row.tallies.blue.control, control);
+            assert!(row.tallies.green.control.is_empty());
+        }
     }
 
     #[test]
@@ -610,8 +651,8 @@ mod tests {
         let first = open(&mut books, 1, 500);
         end(&mut books, first, Color::Green, Outcome::Success, 3);
         (2..=MAX_LOTTERIES as u64).for_each(|epoch| _ = open(&mut books, epoch, 500));
-        assert!(matches!(books.open(1000, bps(500), Color::Blue), Opened::Dropped(_)));
-        assert_eq!(books.open(1, bps(500), Color::Blue), Opened::Gone);
+        assert!(matches!(books.open(1000, bps(500), Color::Blue, false), Opened::Dropped(_)));
+        assert_eq!(books.open(1, bps(500), Color::Blue, false), Opened::Gone);
         books.ended(
             first,
             Color::Green,
@@ -625,10 +666,10 @@ mod tests {
         let mut books = Books::default();
         let numbers: Vec<u32> =
             (1..=MAX_LOTTERIES as u64).map(|epoch| open(&mut books, epoch, 500)).collect();
-        books.started(numbers[0], Color::Green);
+        books.started(numbers[0], Color::Green, None);
         numbers.iter().for_each(|number| _ = books.row(*number, 1));
         books.acked(1);
-        assert!(matches!(books.open(1000, bps(500), Color::Blue), Opened::Ready(_)));
+        assert!(matches!(books.open(1000, bps(500), Color::Blue, false), Opened::Ready(_)));
         assert!(books.row(numbers[0], 2).is_some(), "one in flight stays");
         assert!(books.row(numbers[1], 2).is_none());
     }

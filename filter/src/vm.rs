@@ -250,7 +250,8 @@ impl Vm {
     ) -> Assigned {
         let key = (plan.id, plan.release);
         let Some(service) = self.services.get_mut(&key) else { return Assigned::Steered };
-        let lottery = match service.books.open(plan.epoch, limit, plan.stable) {
+        let alone = plan.keys.is_empty();
+        let lottery = match service.books.open(plan.epoch, limit, plan.stable, alone) {
             Opened::Ready(lottery) => lottery,
             Opened::Dropped(lottery) => {
                 self.problems.note(Problem::LotteryDropped);
@@ -274,7 +275,7 @@ impl Vm {
             self.problems.note(Problem::FlightsFull);
             return Assigned::Steered;
         };
-        service.books.started(lottery, color);
+        service.books.started(lottery, color, slot);
         Assigned::Booked(id)
     }
 
@@ -480,6 +481,23 @@ mod tests {
         assert_eq!(draw(&[("x-user", "same")]), draw(&[("x-request-id", "same")]));
         let drawn: Vec<_> = (0..64).map(|_| draw(&[])).collect();
         assert!(drawn.iter().any(|color| *color != drawn[0]), "no key at all: still a lottery");
+    }
+
+    #[test]
+    fn where_requests_draw_for_themselves_a_part_of_stable_is_the_control() {
+        let counted = |keys: &str| {
+            let mut rig = Rig::new();
+            let route = format!("hs1.0123456789abcdef.r1.e1.sb.l2000.pk.v1{keys}");
+            (0..400).for_each(|n| _ = rig.request(&route, &format!("u{n}"), "500"));
+            rig.pass_ms(50);
+            rig.reports().remove(0).plans.remove(0).lotteries.remove(0).tallies
+        };
+        let alone = counted("");
+        let control = alone.blue.control;
+        assert!((50..110).contains(&control.started), "a fifth: {control:?}");
+        assert_eq!((control.completed, control.errors), (control.started, control.started));
+        assert!(alone.green.control.is_empty());
+        assert!(counted(".kh-x-user").blue.control.is_empty(), "sessions that stick are no draws");
     }
 
     #[test]

@@ -110,6 +110,16 @@ pub fn unguarded() -> Vec<(Setting, &'static str)> {
     unguarded.into_iter().filter_map(find).collect()
 }
 
+/// No session keys, and failures that come ten at a time and all on one color, as from a client that tries again or a
+/// server that stumbles: any two parts of the traffic differ. What the product knows of it, is asked of a release before.
+pub fn keyless_bursts() -> Setting {
+    Setting {
+        bursts: Some(BURSTS),
+        duration_ms: 6 * MINUTE_MS,
+        ..Setting::plain("no session keys, bursts within a second", live_per_request())
+    }
+}
+
 /// A fault that starts after so many hours at 1,000 requests/s: by then every slot has failed once, whoever asks.
 pub fn late(hours: u64) -> [Setting; 3] {
     let fault = |setting: Setting| {

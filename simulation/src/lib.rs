@@ -24,7 +24,7 @@ pub mod table;
 
 pub use many::{Count, Delays, most_in, run_many};
 pub use release::run;
-pub use rules::{AlwaysFires, NeverFires, Ours, Rule, SaysNothing, Word};
+pub use rules::{AlwaysFires, Foretells, NeverFires, Ours, Rule, SaysNothing, Word};
 
 use hueshift_core::judge::{Analysis, Metric};
 

@@ -1,7 +1,7 @@
 //! One release: requests arrive, are drawn, answered, counted and reported; the rule judges each tick.
 
 use super::sessions::{Member, Population, SLOTS, buckets};
-use super::{FaultKind, Liar, Outcome, Rule, Setting};
+use super::{FaultKind, Liar, Outcome, Rule, Sessions, Setting};
 use crate::chance::Chance;
 use hueshift_core::contract::TOLD_MS;
 use hueshift_core::judge::load::ColorLoad;
@@ -79,6 +79,8 @@ struct Books {
     epoch: u64,
     blue: Counts,
     green: Counts,
+    /// Requests and errors of the negative control.
+    control: (i64, i64),
     error_slots: Vec<u16>,
     done_slots: Vec<u16>,
     first_latency: Vec<(u16, i32)>,
@@ -301,11 +303,18 @@ impl<'a> Release<'a> {
 
     fn complete(&mut self, proxy: usize, slot: u16, is_candidate: bool, error: bool) {
         let at = usize::from(slot);
+        // As the filter has it: where sessions stick there is none. The product asks for it where requests are the unit.
+        let alone = self.setting.sessions == Sessions::PerRequest;
+        let is_control = alone && !is_candidate && f64::from(slot) < 2.0 * self.limit(proxy);
         let books = &mut self.books[proxy];
         let counts = if is_candidate { &mut books.green } else { &mut books.blue };
         counts.requests += 1;
         counts.started += 1;
         counts.errors += i64::from(error);
+        if is_control {
+            books.control.0 += 1;
+            books.control.1 += i64::from(error);
+        }
         if error && !self.erred[at] {
             self.erred[at] = true;
             books.error_slots.push(slot);
@@ -444,6 +453,9 @@ impl<'a> Release<'a> {
         let sessions = self.setting.analysis.mode == Mode::Sessions;
         let books = &mut self.books[proxy];
         books.seq += 1;
+        let (requests, errors) = (Some(books.control.0), Some(books.control.1));
+        let control = Side { requests, started: requests, errors, ..Side::default() };
+        let control = (books.control.0 > 0).then_some(control);
         let take = |slots: &mut Vec<u16>| if sessions { std::mem::take(slots) } else { Vec::new() };
         Row {
             proxy: format!("gw-{proxy:02}"),
@@ -453,7 +465,7 @@ impl<'a> Release<'a> {
             split,
             blue: Some(books.blue.said()),
             green: Some(books.green.said()),
-            control: None,
+            control: control.filter(|_| self.setting.analysis.mode == Mode::PerError),
             error_slots: take(&mut books.error_slots),
             done_slots: sessions.then(|| std::mem::take(&mut books.done_slots)),
             first_latency: std::mem::take(&mut books.first_latency),

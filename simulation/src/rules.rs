@@ -1,9 +1,12 @@
 //! Who judges a simulated release: ours, another's, or a stand-in.
 
 use hueshift::rivals::Rival;
+use hueshift_core::judge::dispersion::Dispersion;
 use hueshift_core::judge::line::MetricLogs;
+use hueshift_core::judge::seconds::Seconds;
 use hueshift_core::judge::{Analysis, Conditions, Judge, Requirement, Row, Verdict};
 use hueshift_core::share::Bps;
+use std::collections::BTreeMap;
 
 /// Judges one release.
 pub trait Rule {
@@ -29,6 +32,14 @@ pub struct Ours {
     absolute: bool,
 }
 
+/// Judges nothing: it counts stable's errors by the second, as a release does for the next one.
+#[derive(Default)]
+pub struct Foretells {
+    seconds: Seconds,
+    /// Stable's errors by proxy and lottery, as the newest row had them.
+    rows: BTreeMap<(String, u64), i64>,
+}
+
 /// A stand-in that rolls everything back.
 pub struct AlwaysFires;
 
@@ -46,6 +57,10 @@ impl Word {
     }
 }
 
+fn bps(share: f64) -> Bps {
+    Bps::new((share * 10_000.0).round() as u16).unwrap_or(Bps::ALL)
+}
+
 // === impl Ours ===
 
 impl Ours {
@@ -57,13 +72,36 @@ impl Ours {
 
 impl Rule for Ours {
     fn at_share(&mut self, share: f64) {
-        let bps = Bps::new((share * 10_000.0).round() as u16).unwrap_or(Bps::ALL);
-        self.judge.require(Requirement::for_share(bps, self.absolute));
+        self.judge.require(Requirement::for_share(bps(share), self.absolute));
     }
 
     fn tick(&mut self, t_ms: u64, rows: &[Row], conditions: &Conditions) -> Word {
         self.judge.tick_under(t_ms, rows, conditions);
         Word { verdict: self.judge.verdict(), alone: self.judge.alone() }
+    }
+}
+
+impl Foretells {
+    /// How evenly stable's errors came.
+    pub fn dispersion(&self) -> Option<Dispersion> {
+        self.seconds.dispersion(false)
+    }
+}
+
+impl Rule for Foretells {
+    fn at_share(&mut self, share: f64) {
+        self.seconds.at_share(0, bps(share));
+    }
+
+    fn tick(&mut self, t_ms: u64, rows: &[Row], _: &Conditions) -> Word {
+        let mut errors = 0;
+        for row in rows {
+            let now = row.blue.as_ref().and_then(|side| side.errors).unwrap_or(0);
+            let before = self.rows.insert((row.proxy.clone(), row.epoch), now).unwrap_or(0);
+            errors += (now - before).max(0) as u64;
+        }
+        self.seconds.add(t_ms, 0, errors);
+        Word::only(Verdict::Continue)
     }
 }
 

@@ -5,11 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test asserts by panicking
 
 use hueshift::cli::simulate;
-use hueshift_core::judge::{Analysis, Line};
+use hueshift_core::judge::{Analysis, Line, Mode};
 use hueshift_simulation::liars::Case;
 use hueshift_simulation::{
-    AlwaysFires, NeverFires, Ours, Rule, SaysNothing, Setting, healthy, liars, most_in, promise, record,
-    run_many, settings, table,
+    AlwaysFires, FaultKind, Foretells, NeverFires, Ours, Rule, SaysNothing, Setting, healthy, liars, most_in,
+    promise, record, run, run_many, settings, table,
 };
 use serde_json::json;
 use std::io::Write;
@@ -67,6 +67,42 @@ fn without_its_guard_a_world_is_lost() {
         tell(format_args!("{}, {lost}", promise::told(&count)));
         assert!(promise::healthy(&count, 0.0).is_err(), "{}, {lost}", setting.name);
     }
+}
+
+/// Without session keys a request is a draw of its own only if failures come one by one. Where they do not, a healthy
+/// candidate is often rolled back by chance; a release before tells, and then the second is the unit.
+#[test]
+fn without_session_keys_bursts_of_failures_are_known_from_the_release_before() {
+    let bursts = healthy::keyless_bursts();
+    // As much fails, but one by one.
+    let even = Setting { name: "likewise, one by one", bursts: None, errors: 0.015, ..bursts.clone() };
+    for (setting, clumped) in [(&bursts, true), (&even, false)] {
+        let told = (0..20).map(|seed| {
+            let mut before = Foretells::default();
+            run(setting, SEED + 1_000 + seed, &mut before);
+            before.dispersion().unwrap()
+        });
+        let told: Vec<_> = told.collect();
+        let mean = told.iter().filter_map(|found| found.phi).sum::<f64>() / told.len() as f64;
+        tell(format_args!("{:48} dispersion {mean:.2} over {} s", setting.name, told[0].seconds));
+        assert!(told.iter().all(|found| found.is_clumped() == clumped), "{told:?}");
+    }
+    let judged = |what: &str, setting: &Setting, analysis: Analysis| {
+        let count = run_many(setting, SEED, runs(200), || Ours::new(analysis.clone()));
+        tell(format_args!("{}, {what}", promise::told(&count)));
+        count
+    };
+    let live = bursts.analysis.clone();
+    let unguarded = judged("unguarded", &bursts, Analysis { noisy_at: 1e300, ..live.clone() });
+    let controlled = judged("with the control alone", &bursts, live.clone());
+    let robust = judged("by the second", &bursts, Analysis { mode: Mode::Robust, ..live.clone() });
+    assert!(unguarded.rollbacks() * 5 >= unguarded.runs(), "the world is too easy");
+    assert!(controlled.rollbacks() < unguarded.rollbacks(), "the control sees it, where it is not too late");
+    assert!(robust.rollbacks() <= most_in(robust.runs(), promise::ALPHA));
+    // And it finds a fault.
+    let bad = bursts.clone().with(FaultKind::Errors(0.2));
+    let found = judged("by the second, 20 % fail", &bad, Analysis { mode: Mode::Robust, ..live });
+    assert_eq!(found.rollbacks(), found.runs());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::screen::{Ink, Screen, columns};
 use super::{Done, Which, ask, say};
 use crate::text::visible;
 use crate::view::{
-    EvidenceView, Phase, ServiceView, View, ended, events, goes_on, odds, percent, predictions_moved,
+    EvidenceView, Phase, ServiceView, View, chance, ended, events, goes_on, odds, percent, predictions_moved,
     rolls_back,
 };
 use hueshift_core::color::Color;
@@ -62,6 +62,10 @@ pub(super) fn render(view: &View, service: &ServiceView, screen: &Screen) -> Str
         out += &evidence_lines(service, evidence, screen);
         out += &true_rates(service, evidence)
             .map(|text| screen.paragraph(&format!("{:LABEL$}", "true errors"), &text))
+            .unwrap_or_default();
+        out += &evidence
+            .chance
+            .map(|unit| screen.paragraph(&format!("{:LABEL$}", "one draw"), &format!("is {}", chance(&unit))))
             .unwrap_or_default();
         out += &evidence
             .predictions
@@ -205,6 +209,11 @@ fn why(service: &ServiceView, now_ms: u64) -> String {
             Verdict::Continue => {
                 format!("{}: nothing speaks against {candidate}, and it is not proven yet", rates(evidence))
             }
+            Verdict::Hold if evidence.is_noisy() && evidence.log_e < evidence.hold_at => format!(
+                "{}: nothing speaks against {candidate}, but two parts of {live} alone differ as much, so the share \
+                 stays where it is",
+                rates(evidence)
+            ),
             Verdict::Hold => format!(
                 "{}: {candidate} looks worse than {live}; chance explains that at {}, so the share stays where it is",
                 rates(evidence),

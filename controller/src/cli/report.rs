@@ -8,11 +8,14 @@ use super::figures::{count, plural, span};
 use super::screen::{Ink, Screen, columns};
 use super::{At, Done, Failure, Output, show};
 use crate::text::visible;
-use crate::view::{JudgeRecord, ReleaseRecord, ended, odds, percent, predictions_moved};
+use crate::view::{
+    End, JudgeRecord, ReleaseRecord, chance, ended, errors_came, odds, percent, predictions_moved,
+};
 use clap::Args;
 use hueshift_core::color::Color;
+use hueshift_core::judge::dispersion::{self, Dispersion};
 use hueshift_core::judge::evidence::Interval;
-use hueshift_core::judge::{Evidence, Judge, Metric};
+use hueshift_core::judge::{Evidence, Judge, Metric, Mode};
 use serde::Serialize;
 use serde_json::Value;
 use std::process::ExitCode;
@@ -139,6 +142,15 @@ fn render(report: &Report<'_>, screen: &Screen) -> String {
             line("evidence", &text);
         }
     }
+    if let Some(unit) = record.evidence.as_ref().and_then(|evidence| evidence.chance) {
+        line("one draw", &format!("is {}", chance(&unit)));
+        if unit.noisy {
+            line("noise", &noise(record.candidate.other()));
+        }
+    }
+    if let Some(dispersion) = &record.dispersion {
+        line("dispersion", &foretold(record, dispersion));
+    }
     line("proof", &proof(report));
     out.push('\n');
     out + &counts(record, screen)
@@ -168,6 +180,28 @@ fn chances(judge: &JudgeRecord) -> Vec<String> {
     let moved = judge.evidence.predictions.as_ref().map(predictions_moved);
     let metric = |metric: Metric| Some(format!("{}: {}", metric.as_str(), odds(metrics.get(metric)?)));
     [all].into_iter().chain(Metric::ALL.into_iter().filter_map(metric)).chain(moved).collect()
+}
+
+/// What was seen of the environment itself.
+fn noise(stable: Color) -> String {
+    format!(
+        "two parts of {stable} that should be alike failed so differently that chance explains it in 1 of 10 releases at \
+         most: requests were no single draws, so they were judged by the second, and the ramp held"
+    )
+}
+
+/// How the errors came of the color that serves since, and what the next release makes of it.
+fn foretold(record: &ReleaseRecord, dispersion: &Dispersion) -> String {
+    let serves = if record.end == End::Promoted { record.candidate } else { record.candidate.other() };
+    let unit = match dispersion::choose(Some(dispersion)) {
+        Mode::Robust => "second",
+        _ => "request",
+    };
+    format!(
+        "on {serves} {}: without session keys the next release counts by the {unit}; a failure belongs to the second \
+         in which it was reported",
+        errors_came(dispersion)
+    )
 }
 
 fn proof(report: &Report<'_>) -> String {
@@ -340,6 +374,26 @@ mod tests {
             let super::super::Verb::Report(args) = cli.verb else { panic!("another verb") };
             let ended = run(args).await.unwrap_or_else(|_| panic!("it could not be read"));
             assert_eq!(ended, code);
+        }
+    }
+
+    #[test]
+    fn what_a_draw_was_and_what_the_next_release_makes_of_it_is_told() {
+        let mut record = record();
+        let chance = crate::view::Chance { mode: Mode::PerError, noisy: true, earlier: None };
+        record.evidence.as_mut().unwrap().chance = Some(chance);
+        for (phi, told) in [
+            (
+                Some(9.42),
+                "on blue failures came in clumps (dispersion 9.4 over 300 s, more than 1.5): without",
+            ),
+            (None, "on blue nothing failed in 300 s: without session keys the next release counts by the"),
+        ] {
+            record.dispersion = Some(Dispersion { seconds: 300, phi });
+            let page = page(&record);
+            assert!(page.contains(told), "{page}");
+            assert!(page.contains("one draw    is a second: the requests' own draws"), "{page}");
+            assert!(page.contains("noise       two parts of blue that should be alike"), "{page}");
         }
     }
 

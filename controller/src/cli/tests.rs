@@ -2,9 +2,10 @@
 
 use super::screen::{Screen, width};
 use super::{Cli, explain, history, status, watch};
-use crate::view::{Cause, End, Phase, ReleaseRecord, View, Waiting};
+use crate::view::{Cause, Chance, Earlier, End, Phase, ReleaseRecord, View, Waiting};
 use clap::CommandFactory;
-use hueshift_core::judge::Verdict;
+use hueshift_core::judge::dispersion::Dispersion;
+use hueshift_core::judge::{Mode, Verdict};
 use hueshift_core::share::Bps;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
@@ -106,6 +107,56 @@ why         errors 3.1 % vs 0.5 %: green looks worse than blue; chance explains
         "{page}"
     );
     assert!(page.contains("rollback    ████████████░░░░ odds 1 : 30 of chance"), "{page}");
+}
+
+#[test]
+fn the_unit_of_chance_and_a_noisy_environment_are_told() {
+    let mut view = view();
+    let evidence = view.services[0].evidence.as_mut().unwrap();
+    let dispersion = Dispersion { seconds: 294, phi: Some(9.42) };
+    let earlier = Some(Earlier { release: 6, dispersion });
+    evidence.chance = Some(Chance { mode: Mode::Robust, noisy: false, earlier });
+    let page = explained(&view, 0);
+    let told = "\
+one draw    is a second: in release 6 failures came in clumps (dispersion 9.4
+            over 294 s, more than 1.5); a fault takes about three times as long
+            to find
+";
+    assert!(page.contains(told), "{page}");
+    let evidence = view.services[0].evidence.as_mut().unwrap();
+    (evidence.verdict, evidence.log_e) = (Verdict::Hold, 0.4);
+    evidence.chance = Some(Chance { mode: Mode::PerError, noisy: true, earlier: None });
+    let noise = crate::view::noisy(view.services[0].live);
+    view.services[0].problems.push(noise);
+    (view.services[0].goes_on, view.services[0].rolls_back) = (None, None);
+    let page = explained(&view, 0);
+    for told in [
+        "why         errors 0.56 % vs 0.5 %: nothing speaks against green, but two",
+        "goes on     when a person says so (`hueshift promote`): the environment looks",
+        "look at     the environment itself looks noisy: two parts of blue that should be",
+        "one draw    is a second: the requests' own draws do not explain how failures",
+    ] {
+        assert!(page.contains(told), "{told}: {page}");
+    }
+    let frame = watch::frame(&view, &screen(80, 60), None);
+    assert!(frame.contains("look at     the environment itself looks noisy"), "{frame}");
+    let sentence = |mode, dispersion: Option<Dispersion>| {
+        let earlier = dispersion.map(|dispersion| Earlier { release: 6, dispersion });
+        crate::view::chance(&Chance { mode, noisy: false, earlier })
+    };
+    assert_eq!(sentence(Mode::Sessions, None), "a session: it draws its color once");
+    assert_eq!(
+        sentence(Mode::PerError, None),
+        "a request: each draws its own color; no release before lasted long enough to tell whether failures come one by one"
+    );
+    assert_eq!(
+        sentence(Mode::PerError, Some(Dispersion { seconds: 120, phi: None })),
+        "a request: each draws its own color; in release 6 nothing failed in 120 s"
+    );
+    assert_eq!(
+        sentence(Mode::PerError, Some(Dispersion { seconds: 120, phi: Some(1.04) })),
+        "a request: each draws its own color; in release 6 failures came one by one (dispersion 1.0 over 120 s, 1.5 at most)"
+    );
 }
 
 /// Each way to end has its own words, and none leaves the reader without a cause.

@@ -5,13 +5,13 @@
 //! even for the write of its own state.
 
 use super::show;
-use super::trial::Trial;
+use super::trial::{Terms, Trial};
 use super::wish;
 use crate::api::BlueGreen;
 use crate::control::{Accepted, Refused};
 use crate::home::{Drift, Endpoints, Remembered};
 use crate::text::visible;
-use crate::view::ReleaseRecord;
+use crate::view::{Earlier, ReleaseRecord, noisy};
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::{Cap, CapPins, Params, ServiceId, Tally};
 use hueshift_core::hang;
@@ -282,12 +282,15 @@ impl Service {
             .take()
             .and_then(|bytes| Trial::restore(&bytes, id, release, stable, intake, now_ms));
         self.trial = restored.or_else(|| {
-            let mut analysis = wish::analysis(&self.document);
+            let earlier = self.records.iter().rev().find_map(Earlier::of);
+            let mut analysis =
+                wish::analysis(&self.document, earlier.as_ref().map(|earlier| &earlier.dispersion));
             if !opened_here {
                 analysis.alpha /= 2.0;
                 tracing::warn!(service = %self.name, release, "no checkpoint of the judge: it begins anew with half of alpha");
             }
-            Trial::begin(id, release, stable, analysis, wish::looked_for(&self.document), now_ms)
+            let terms = Terms { analysis, earlier, looked_for: wish::looked_for(&self.document) };
+            Trial::begin(id, release, stable, terms, now_ms)
         });
         self.trial.is_some()
     }
@@ -522,7 +525,9 @@ impl Service {
                 visible(proxy)
             )
         });
-        let told = self.found.iter().cloned().chain(trouble).chain(self.repairs.problem()).chain(closed);
+        let noise = self.trial.iter().filter(|trial| trial.is_noisy()).map(|_| noisy(self.state.live));
+        let told = self.found.iter().cloned().chain(trouble).chain(self.repairs.problem());
+        let told = told.chain(closed).chain(noise);
         told.chain(self.facts.proxies.iter().flat_map(show::proxy_problems)).collect()
     }
 

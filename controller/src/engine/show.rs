@@ -119,6 +119,7 @@ pub fn record(service: &Service, record: &Record, now_ms: u64, wall_ms: u64) -> 
             .collect(),
         evidence: evidence(service, clock.now_ms),
         judge: judge(service),
+        dispersion: service.trial.as_ref().and_then(|trial| trial.dispersion(end == End::Promoted)),
         requests: PerColor::from_fn(|color| {
             let tally = service.facts.totals.get(color);
             Counted { n: tally.completed, errors: tally.errors }
@@ -339,6 +340,7 @@ fn evidence(service: &Service, now_ms: u64) -> Option<EvidenceView> {
         hold_at,
         certificates,
         unit: if sessions { Unit::Sessions } else { Unit::Requests },
+        chance: Some(trial.chance()),
         counted: PerColor::from_fn(role),
         rates: PerColor::from_fn(rate),
         slots: sessions.then_some(evidence.candidate_slots),

@@ -5,15 +5,18 @@
 
 use super::Begun;
 use super::wish::{Events, LookedFor};
+use crate::view::{Chance, Earlier};
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::{PredictionParams, Rearm, ServiceId, Tally};
 use hueshift_core::hang::Hang;
 use hueshift_core::intake::{Facts, Intake, IntakeCheckpoint};
 use hueshift_core::judge::dead::{DeadInput, DeadRule};
+use hueshift_core::judge::dispersion::Dispersion;
 use hueshift_core::judge::load::{ColorLoad, Load};
+use hueshift_core::judge::seconds::Seconds;
 use hueshift_core::judge::trips::{self, Probing, ProxyTrip, Trips};
 use hueshift_core::judge::{
-    Analysis, Checkpoint, Conditions, Evidence, History, Judge, Requirement, Row, Verdict,
+    Analysis, Checkpoint, Conditions, Evidence, History, Judge, Mode, Requirement, Row, Verdict,
 };
 use hueshift_core::planner::Judged;
 use hueshift_core::release::Cause;
@@ -41,6 +44,8 @@ pub struct Trial {
     rules: Rules,
     share: Bps,
     absolute: bool,
+    /// What the unit of chance was chosen by.
+    earlier: Option<Earlier>,
     /// What the filter looks for, as long as this release is open.
     looked_for: LookedFor,
     /// Proxies that the judge was told to trust; to be told again changes nothing.
@@ -65,6 +70,16 @@ pub struct Sees<'a> {
     pub ready: PerColor<u32>,
     /// Whether a proxy's word is never left out.
     pub trusts: &'a dyn Fn(&str) -> bool,
+}
+
+/// What a release is judged by, from its begin to its end.
+pub struct Terms {
+    /// The judge's parameters.
+    pub analysis: Analysis,
+    /// What their unit of chance was chosen by.
+    pub earlier: Option<Earlier>,
+    /// What the filter looks for.
+    pub looked_for: LookedFor,
 }
 
 /// Moments for the record, Unix ms.
@@ -93,6 +108,9 @@ struct Rules {
     /// Proxies on whose word alone a condemnation would rest.
     #[serde(default)]
     closed: BTreeSet<String>,
+    /// Errors by second, for the next release.
+    #[serde(default)]
+    seconds: Seconds,
 }
 
 /// Everything that a restarted controller needs to go on.
@@ -102,6 +120,8 @@ struct Saved {
     started_ms: u64,
     rules: Rules,
     noted: Noted,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    earlier: Option<Earlier>,
     #[serde(default)]
     predictions: Option<PredictionParams>,
     #[serde(default)]
@@ -116,14 +136,8 @@ struct Saved {
 
 impl Trial {
     /// A trial that begins now.
-    pub fn begin(
-        id: ServiceId,
-        release: u32,
-        stable: Color,
-        analysis: Analysis,
-        looked_for: LookedFor,
-        now_ms: u64,
-    ) -> Option<Trial> {
+    pub fn begin(id: ServiceId, release: u32, stable: Color, terms: Terms, now_ms: u64) -> Option<Trial> {
+        let Terms { analysis, earlier, looked_for } = terms;
         let absolute = analysis.p_ceiling.is_some();
         let judge = match Judge::new(analysis) {
             Ok(judge) => judge,
@@ -144,6 +158,7 @@ impl Trial {
             rules: Rules::default(),
             share: Bps::ZERO,
             absolute,
+            earlier,
             looked_for,
             trusted: BTreeSet::new(),
             cuts_over: false,
@@ -187,6 +202,7 @@ impl Trial {
             stable,
             started_ms,
             absolute,
+            earlier: saved.earlier,
             looked_for: LookedFor { predictions: saved.predictions, events: saved.events },
             trusted: BTreeSet::new(),
             cuts_over: false,
@@ -219,6 +235,7 @@ impl Trial {
     pub fn at_share(&mut self, share: Bps, facts: &Facts) {
         if share != self.share {
             self.share = share;
+            self.rules.seconds.at_share(self.rules.t_ms, share);
             self.rules.step_base = facts.totals.get(self.stable.other()).started;
             // On the way back nothing is asked for: the record keeps what the last share asked.
             if share > Bps::ZERO {
@@ -260,10 +277,11 @@ impl Trial {
             return;
         }
         self.rules.t_ms = until;
-        let rows = match facts {
-            Some(_) if self.judge.analysis().firsts => intake.rows(self.id, self.release, self.stable),
-            Some(_) => intake.rows_by_request(self.id, self.release, self.stable),
-            None => Vec::new(),
+        let rows = match (facts, self.judge.analysis().mode) {
+            (None, _) => Vec::new(),
+            (_, Mode::Sessions) => intake.rows(self.id, self.release, self.stable),
+            (_, Mode::PerError) => intake.rows_by_request(self.id, self.release, self.stable),
+            (_, Mode::Robust) => intake.rows_by_second(self.id, self.release, self.stable),
         };
         let load = facts.filter(|_| !rows.is_empty()).map(|facts| self.load(facts, ready));
         let cutover = core::mem::take(&mut self.cuts_over).then(History::default);
@@ -331,6 +349,22 @@ impl Trial {
             Some(_) => self.decided_by.clone(),
             None => Some(self.judge.record()),
         }
+    }
+
+    /// What one draw of chance is, and why.
+    pub fn chance(&self) -> Chance {
+        let mode = self.judge.analysis().mode;
+        Chance { mode, noisy: self.is_noisy(), earlier: self.earlier }
+    }
+
+    /// Whether two parts of stable that should be alike differ.
+    pub fn is_noisy(&self) -> bool {
+        self.judge.is_noisy()
+    }
+
+    /// How evenly the errors came of the color that serves after this release.
+    pub fn dispersion(&self, promoted: bool) -> Option<Dispersion> {
+        self.rules.seconds.dispersion(promoted)
     }
 
     /// For the recorder.
@@ -418,6 +452,7 @@ impl Trial {
             started_ms: self.started_ms,
             rules: self.rules.clone(),
             noted: self.noted,
+            earlier: self.earlier,
             predictions: self.looked_for.predictions.clone(),
             events: self.looked_for.events.clone(),
             decided: self.decided.clone(),
@@ -443,6 +478,7 @@ impl Trial {
             (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1))
         });
         self.rules.counted = now;
+        self.rules.seconds.add(t_ms, candidate.1, stable.1);
         if candidate.1 > 0 && self.noted.first_bad_ms.is_none() {
             self.noted.first_bad_ms = Some(wall_ms);
         } else if candidate.0 > candidate.1 && candidate.1 == 0 && self.condemned().is_none() {
@@ -481,6 +517,7 @@ fn aligned(now_ms: u64) -> u64 {
 mod tests {
     use super::*;
     use hueshift_core::contract::{LotteryReport, PlanReport, Report};
+    use std::collections::BTreeMap;
 
     const ID: ServiceId = ServiceId::from_bytes([7; 8]);
     const LIMIT: u16 = 1_000;
@@ -490,6 +527,10 @@ mod tests {
 
     const FINE: Second = ((10, 0), (90, 0));
     const FORGES: Second = ((10, 6), (90, 0));
+
+    fn terms(analysis: Analysis) -> Terms {
+        Terms { analysis, earlier: None, looked_for: LookedFor::default() }
+    }
 
     /// A release before its judge, on some Envoys.
     struct Bench {
@@ -501,18 +542,31 @@ mod tests {
         workers: u64,
         /// How long a lottery lasts, s.
         lottery_s: u64,
+        /// How long after a full second reports come.
+        late_ms: u64,
+        /// Whether all of stable's failures are the negative control's.
+        noisy: bool,
+        /// What the judge received.
+        seen: BTreeMap<u64, (Vec<Row>, Conditions)>,
     }
 
     impl Bench {
         fn new(envoys: usize) -> Bench {
+            Bench::of(Analysis::live(), envoys)
+        }
+
+        fn of(analysis: Analysis, envoys: usize) -> Bench {
             Bench {
-                trial: Trial::begin(ID, 1, Color::Blue, Analysis::live(), LookedFor::default(), 0).unwrap(),
+                trial: Trial::begin(ID, 1, Color::Blue, terms(analysis), 0).unwrap(),
                 intake: Intake::default(),
                 second: 0,
                 totals: vec![PerColor::default(); envoys],
                 tripped: vec![0; envoys],
                 workers: 1,
                 lottery_s: 1_000_000,
+                late_ms: 0,
+                noisy: false,
+                seen: BTreeMap::new(),
             }
         }
 
@@ -522,11 +576,15 @@ mod tests {
                 for (number, second) in of.iter().enumerate() {
                     self.report(number, second);
                 }
-                let now_ms = self.second * 1_000;
+                let now_ms = self.second * 1_000 + self.late_ms;
                 let facts = self.intake.facts(ID, 1, now_ms);
                 let ready = PerColor::default();
                 let sees = Sees { facts: Some(&facts), ready, trusts: &|_| false };
-                self.trial.tick(now_ms, now_ms, &mut self.intake, sees, |_, _, _| {});
+                self.trial.at_share(Bps::new(LIMIT).unwrap(), &facts);
+                let seen = |t_ms, rows: &[Row], conditions: &Conditions| {
+                    self.seen.insert(t_ms, (rows.to_vec(), conditions.clone()));
+                };
+                self.trial.tick(now_ms, now_ms, &mut self.intake, sees, seen);
             }
         }
 
@@ -540,6 +598,12 @@ mod tests {
                 tally.errors += errors;
                 *tally.first_byte.entry(250).or_default() += n - errors;
             }
+            // A ninth of stable's requests; of its failures as many as come whole, or all.
+            let (n, errors) = (stable / 9, if self.noisy { *stable_bad } else { stable_bad / 9 });
+            let control = &mut totals.blue.control;
+            control.started += n;
+            control.completed += n;
+            control.errors += errors;
             // Sessions that no other Envoy and no other second has.
             let first = (self.second * 64 + u64::try_from(number).unwrap() * 8) % u64::from(LIMIT);
             let error_slots = (first..first + bad).map(|slot| u16::try_from(slot).unwrap()).collect();
@@ -617,6 +681,73 @@ mod tests {
         assert_eq!(bench.trial.hang_ms(), 30_000);
         bench.pass(5, &[FINE; 2]);
         assert_eq!(bench.trial.hang_ms(), 5_000);
+    }
+
+    /// What is judged live, what is judged again from what it received, and what is computed again from the record.
+    fn agree(bench: &Bench) {
+        let analysis = bench.trial.analysis().clone();
+        let mut again = Judge::new(analysis).unwrap();
+        again.require(Requirement::for_share(Bps::new(LIMIT).unwrap(), false));
+        for t_ms in (TICK_MS..=bench.trial.t_ms()).step_by(10) {
+            let (rows, conditions) = bench.seen.get(&t_ms).cloned().unwrap_or_default();
+            again.tick_under(t_ms, &rows, &conditions);
+        }
+        // Not the latch of the moment that it was decided at.
+        let live = bench.trial.judge.evidence();
+        assert_eq!(again.evidence(), live);
+        let text = serde_json::to_string(&bench.trial.judge.record()).unwrap();
+        assert_eq!(Judge::recompute(serde_json::from_str(&text).unwrap()).unwrap(), live);
+    }
+
+    #[test]
+    fn by_the_second_a_burst_is_one_draw_and_a_fault_is_found_live_and_again() {
+        let robust = Analysis { mode: Mode::Robust, ..Analysis::live_per_request() };
+        for (analysis, condemned) in [(robust.clone(), false), (Analysis::live_per_request(), true)] {
+            let mut bench = Bench::of(analysis, 1);
+            bench.late_ms = 370;
+            bench.pass(2, &[FINE]);
+            // Ten failures at once, which by chance are all the candidate's.
+            bench.pass(1, &[((10, 10), (90, 0))]);
+            bench.pass(2, &[FINE]);
+            let by_judge = bench.trial.judge.verdict() == Verdict::Rollback;
+            assert_eq!(by_judge, condemned, "{:?}", bench.trial.evidence().metrics);
+            agree(&bench);
+        }
+        let mut bench = Bench::of(robust, 1);
+        bench.late_ms = 370;
+        bench.pass(40, &[((10, 3), (90, 1))]);
+        assert_eq!(bench.trial.condemned(), Some(Cause::Verdict));
+        agree(&bench);
+    }
+
+    #[test]
+    fn a_noisy_environment_holds_and_requests_are_no_draws_any_more() {
+        let mut bench = Bench::of(Analysis::live_per_request(), 1);
+        bench.late_ms = 370;
+        bench.noisy = true;
+        for second in 0..60 {
+            bench.pass(1, &[if second % 5 == 0 { ((10, 1), (90, 9)) } else { FINE }]);
+        }
+        assert!(bench.trial.is_noisy());
+        assert_eq!((bench.trial.judge.verdict(), bench.trial.condemned()), (Verdict::Hold, None));
+        assert!(bench.trial.chance().noisy);
+        agree(&bench);
+    }
+
+    #[test]
+    fn a_release_tells_the_next_one_how_stables_errors_came() {
+        for (clumped, of) in [(false, ((10, 10), (90, 1))), (true, ((10, 10), (90, 0)))] {
+            let mut bench = Bench::new(1);
+            for second in 0..200 {
+                bench.pass(1, &[if clumped && second % 10 == 0 { (FINE.0, (90, 10)) } else { of }]);
+            }
+            let told = bench.trial.dispersion(false).unwrap();
+            assert_eq!(told.is_clumped(), clumped, "{told:?}");
+            assert_eq!(bench.trial.dispersion(true), None, "it never served");
+            let text = bench.trial.checkpoint(&bench.intake).unwrap();
+            let read = Trial::restore(&text, ID, 1, Color::Blue, &mut Intake::default(), 200_000).unwrap();
+            assert_eq!(read.dispersion(false), Some(told));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::api::BlueGreen;
 use hueshift_core::color::PerColor;
 use hueshift_core::contract::{FuseParams, Params, PredictionParams, ServiceId};
 use hueshift_core::judge::analysis::PredictionMode;
+use hueshift_core::judge::dispersion::{self, Dispersion};
 use hueshift_core::judge::{Analysis, Metric};
 use hueshift_core::planner::{Advance, Inconclusive, Wish, WishedStep};
 use hueshift_core::release::SavedKey;
@@ -56,12 +57,15 @@ pub fn wish(service: &BlueGreen, key_version: Option<u8>) -> Wish {
     }
 }
 
-/// The judge's parameters for a release of this service.
-pub fn analysis(service: &BlueGreen) -> Analysis {
+/// The judge's parameters for a release of this service. `earlier` is what an earlier release showed of its errors.
+pub fn analysis(service: &BlueGreen, earlier: Option<&Dispersion>) -> Analysis {
     let wished = &service.spec.analysis;
-    // Without a session key each request draws for itself.
-    let mut live =
-        if service.spec.session.keys.is_empty() { Analysis::live_per_request() } else { Analysis::live() };
+    // Without a session key each request draws for itself; that makes a failure a draw only if they come one by one.
+    let mut live = if service.spec.session.keys.is_empty() {
+        Analysis { mode: dispersion::choose(earlier), ..Analysis::live_per_request() }
+    } else {
+        Analysis::live()
+    };
     if let Some(predictions) = &wished.predictions {
         live.metrics.push(Metric::Predictions);
         live.prediction_bins = predictions.bins.into();

@@ -26,7 +26,8 @@ pub use self::events::{Kind, Note};
 
 use crate::api::{BlueGreenStatus, Proxies, StatusProblem, StatusWaiting};
 use crate::text::visible;
-use crate::view::{self, Phase, ServiceView, Unit};
+use crate::view::{self, Chance, Phase, ServiceView, Unit};
+use hueshift_core::judge::Mode;
 use serde_json::{Map, Value, json};
 
 /// What is known of one `BlueGreen` at one moment.
@@ -153,8 +154,10 @@ fn evidence(view: &ServiceView) -> Option<String> {
         return view.last().map(view::ended);
     }
     let evidence = view.evidence.as_ref()?;
+    let by_seconds = |chance: Chance| chance.noisy || chance.mode == Mode::Robust;
     let unit = match evidence.unit {
         Unit::Sessions => "sessions",
+        Unit::Requests if evidence.chance.is_some_and(by_seconds) => "seconds",
         Unit::Requests => "requests",
     };
     let (candidate, live) = (view.candidate(), view.live);

@@ -3,12 +3,15 @@
 //! They are part of the view and not of a verb, so that every surface says the same. Evidence is told as the odds
 //! that chance alone looks this bad: e to the minus ln E bounds exactly that.
 
-use super::{Cause, Claim, CustomView, End, EvidenceView, Phase, ReleaseRecord, ServiceView, Unit};
+use super::{
+    Cause, Chance, Claim, CustomView, Earlier, End, EvidenceView, Phase, ReleaseRecord, ServiceView, Unit,
+};
 use crate::text::visible;
 use hueshift_core::color::Color;
-use hueshift_core::judge::Verdict;
+use hueshift_core::judge::dispersion::{CLUMPED_ABOVE, Dispersion};
 use hueshift_core::judge::evidence::Predictions;
 use hueshift_core::judge::predictions::Distance;
+use hueshift_core::judge::{Mode, Verdict};
 
 /// What would make the release go on.
 pub fn goes_on(service: &ServiceView) -> Option<String> {
@@ -34,6 +37,10 @@ pub fn goes_on(service: &ServiceView) -> Option<String> {
                 .map(|certificate| claim(certificate.claim, service, evidence.unit))
                 .collect();
             match (claims.is_empty(), evidence.verdict) {
+                (_, Verdict::Hold) if evidence.is_noisy() => {
+                    "a person says so (`hueshift promote`): the environment looks noisy, and that stays"
+                        .to_owned()
+                }
                 (_, Verdict::Hold) => format!(
                     "the suspicion fades: with more traffic {candidate} proves as good as {}",
                     service.live
@@ -41,6 +48,9 @@ pub fn goes_on(service: &ServiceView) -> Option<String> {
                 (true, _) => "its minimum time and requests pass without suspicion".to_owned(),
                 (false, _) => format!("it is proven that {candidate} {}", claims.join(", or ")),
             }
+        }
+        Phase::Soaking if service.evidence.as_ref().is_some_and(EvidenceView::is_noisy) => {
+            "a person says so (`hueshift promote`): the environment looked noisy in this release".to_owned()
         }
         Phase::Soaking => format!(
             "the watch after cutover ends without suspicion; {} keeps {} as control",
@@ -151,6 +161,59 @@ pub fn predictions_moved(seen: &Predictions) -> String {
         ("answers", format!("surely below {upper:.2}"))
     };
     format!("{what}: distance {observed:.2} ({sure}), at most {allowed} is allowed")
+}
+
+/// What one draw of chance is where failures are judged, and why: `a request: …`.
+pub fn chance(chance: &Chance) -> String {
+    let of = |Earlier { release, dispersion }: Earlier| {
+        format!("in release {release} {}", errors_came(&dispersion))
+    };
+    match (chance.mode, chance.noisy, chance.earlier) {
+        (Mode::Sessions, ..) => "a session: it draws its color once".to_owned(),
+        (Mode::PerError, false, earlier) => format!(
+            "a request: each draws its own color; {}",
+            earlier.map_or_else(
+                || "no release before lasted long enough to tell whether failures come one by one".to_owned(),
+                of
+            )
+        ),
+        (Mode::PerError, true, _) => {
+            "a second: the requests' own draws do not explain how failures come here; a fault takes about three times \
+             as long to find"
+                .to_owned()
+        }
+        (Mode::Robust, _, earlier) => format!(
+            "a second: {}; a fault takes about three times as long to find",
+            earlier.map_or_else(|| "failures are taken to come in clumps".to_owned(), of)
+        ),
+    }
+}
+
+/// Whether errors came one by one: `failures came in clumps (dispersion 9.4 over 300 s, more than 1.5)`.
+pub fn errors_came(dispersion: &Dispersion) -> String {
+    let seconds = dispersion.seconds;
+    match dispersion.phi {
+        None => format!("nothing failed in {seconds} s"),
+        Some(phi) if dispersion.is_clumped() => {
+            format!(
+                "failures came in clumps (dispersion {phi:.1} over {seconds} s, more than {CLUMPED_ABOVE})"
+            )
+        }
+        Some(phi) => {
+            format!(
+                "failures came one by one (dispersion {phi:.1} over {seconds} s, {CLUMPED_ABOVE} at most)"
+            )
+        }
+    }
+}
+
+/// What a noisy environment is, and what follows.
+pub fn noisy(live: Color) -> String {
+    format!(
+        "the environment itself looks noisy: two parts of {live} that should be alike fail so differently that chance \
+         explains it in 1 of 10 releases at most, so failures are no single draws here. They are judged by the second \
+         from now on, and the ramp holds: `hueshift promote` lets it go on, a rollback still happens"
+    )
 }
 
 /// The odds that chance alone explains evidence of this ln E: `1 : 12 000`.

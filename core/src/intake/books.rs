@@ -4,7 +4,7 @@ use super::check;
 use super::facts::{Facts, LIVING_MS, ProxyFacts, Recent, VmFacts};
 use super::silence::{self, Late, Pace, Voice};
 use crate::color::{Color, PerColor};
-use crate::contract::{LotteryReport, PREDICTION_BINS, PlanReport, Report, Tally};
+use crate::contract::{Control, LotteryReport, PREDICTION_BINS, PlanReport, Report, Tally};
 use crate::histogram::{FIRST_BUCKET, LAST_BUCKET};
 use crate::judge::dead::DeadInput;
 use crate::judge::slots::SlotSet;
@@ -69,6 +69,8 @@ struct Lottery {
     new_latency: BTreeMap<u16, u16>,
     new_predictions: BTreeMap<u16, u16>,
     seen: PerColor<Seen>,
+    /// The negative control of all workers, where requests draw for themselves. Never more of it than of the color.
+    control: PerColor<Control>,
     /// Workers of a checkpoint, which has no histograms: their first report is only where they begin.
     restored: BTreeSet<u64>,
     /// The next row says that all histograms begin at zero: to a judge that was restored the first one is a baseline.
@@ -101,6 +103,8 @@ pub(super) enum Unit {
     Session,
     /// Requests.
     Request,
+    /// Requests, but seconds are the draws.
+    Second,
 }
 
 /// The counters that judging needs.
@@ -131,6 +135,9 @@ struct ProxyCheckpoint {
     promises: BTreeMap<u64, u32>,
     /// By number of the lottery and of the worker.
     lotteries: BTreeMap<usize, BTreeMap<u64, PerColor<Counts>>>,
+    /// By number of the lottery, where there is any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    control: BTreeMap<usize, PerColor<Control>>,
 }
 
 // === impl Books ===
@@ -290,7 +297,11 @@ impl Books {
             let lotteries = books.lotteries.iter().map(|(number, lottery)| (*number, vms(lottery))).collect();
             let ProxyBooks { incarnation, row_seq, .. } = *books;
             let promises = books.workers.iter().map(|(vm, worker)| (*vm, worker.pace.next_ms)).collect();
-            (name.clone(), ProxyCheckpoint { incarnation, row_seq, acks: acks(name), promises, lotteries })
+            let control =
+                books.lotteries.iter().filter(|(_, lottery)| lottery.control != PerColor::default());
+            let control = control.map(|(number, lottery)| (*number, lottery.control)).collect();
+            let acks = acks(name);
+            (name.clone(), ProxyCheckpoint { incarnation, row_seq, acks, promises, lotteries, control })
         };
         IntakeCheckpoint {
             numbers: self.numbers.clone(),
@@ -302,15 +313,17 @@ impl Books {
     /// See [`super::Intake::restore`].
     pub fn restore(checkpoint: IntakeCheckpoint, now_ms: u64, heard_ms: u64) -> Self {
         let tallies = |counts: PerColor<Counts>| PerColor::from_fn(|color| counts.get(color).tally());
-        let lottery = |vms: BTreeMap<u64, PerColor<Counts>>| Lottery {
+        let lottery = |vms: BTreeMap<u64, PerColor<Counts>>, control: Option<&PerColor<Control>>| Lottery {
             restored: vms.keys().copied().collect(),
             begins_again: true,
+            control: control.copied().unwrap_or_default(),
             vms: vms.into_iter().map(|(vm, counts)| (vm, tallies(counts))).collect(),
             ..Lottery::default()
         };
         let proxy = |proxy: ProxyCheckpoint| {
+            let lotteries = proxy.lotteries.into_iter();
             let lotteries: BTreeMap<usize, Lottery> =
-                proxy.lotteries.into_iter().map(|(number, vms)| (number, lottery(vms))).collect();
+                lotteries.map(|(number, vms)| (number, lottery(vms, proxy.control.get(&number)))).collect();
             let started = PerColor::from_fn(|color| {
                 let tallies = lotteries.values().flat_map(|l| l.vms.values());
                 tallies.fold(0u64, |sum, tally| sum.saturating_add(tally.get(color).started))
@@ -399,7 +412,7 @@ impl ProxyBooks {
                 split: limit.fraction(),
                 blue: Some(lottery.side(stable, unit)),
                 green: Some(lottery.side(stable.other(), unit)),
-                control: None,
+                control: if unit == Unit::Request { lottery.control_side(stable) } else { None },
                 error_slots: core::mem::take(&mut lottery.new_errors).into_iter().collect(),
                 done_slots: Some(core::mem::take(&mut lottery.new_done).into_iter().collect()),
                 first_latency: firsts(&mut lottery.new_latency),
@@ -407,7 +420,7 @@ impl ProxyBooks {
                 event_slots: core::mem::take(&mut lottery.new_events).into_iter().collect(),
             });
             // What was counted since the beginning follows in the next row.
-            lottery.changed = core::mem::take(&mut lottery.begins_again) && unit == Unit::Request;
+            lottery.changed = core::mem::take(&mut lottery.begins_again) && unit != Unit::Session;
         }
     }
 }
@@ -440,6 +453,7 @@ impl Lottery {
                 let Seen { latency, predictions } = self.seen.get_mut(color);
                 grow(latency, &last.first_byte, &now.first_byte);
                 grow(predictions, &last.predictions, &now.predictions);
+                grow_control(self.control.get_mut(color), last, now);
             }
             let started = now.started.saturating_sub(last.started);
             self.changed |= Counts::of(now) != Counts::of(last);
@@ -487,13 +501,26 @@ impl Lottery {
             events: sum(|tally| tally.events).filter(|events| *events > 0),
             ..Side::default()
         };
-        if unit == Unit::Request {
+        if unit != Unit::Session {
             let Seen { latency, predictions } = self.seen.get(color);
             side.latency = self.histogram(latency, FIRST_BUCKET..=LAST_BUCKET);
             let bins = u16::try_from(PREDICTION_BINS).unwrap_or(u16::MAX);
             side.predictions = self.histogram(predictions, 0..=bins.saturating_sub(1));
         }
         side
+    }
+
+    /// The negative control; none where sessions stick.
+    fn control_side(&self, stable: Color) -> Option<Side> {
+        let Control { started, completed, errors } = *self.control.get(stable);
+        let count = |n: u64| Some(i64::try_from(n).unwrap_or(i64::MAX));
+        let side = || Side {
+            requests: count(completed),
+            errors: count(errors),
+            started: count(started),
+            ..Side::default()
+        };
+        (!self.control.get(stable).is_empty()).then(side)
     }
 
     fn histogram(&self, counts: &BTreeMap<u16, u64>, places: RangeInclusive<u16>) -> BTreeMap<i32, i64> {
@@ -518,6 +545,9 @@ fn advance(last: &mut Tally, now: &Tally, total: &mut Tally) {
         (&mut last.errors, now.errors, &mut total.errors),
         (&mut last.hung, now.hung, &mut total.hung),
         (&mut last.events, now.events, &mut total.events),
+        (&mut last.control.started, now.control.started, &mut total.control.started),
+        (&mut last.control.completed, now.control.completed, &mut total.control.completed),
+        (&mut last.control.errors, now.control.errors, &mut total.control.errors),
     ] {
         raise(last, now, total);
     }
@@ -533,6 +563,21 @@ fn grow(sum: &mut BTreeMap<u16, u64>, last: &BTreeMap<u16, u64>, now: &BTreeMap<
         let sum = sum.entry(*place).or_default();
         *sum = sum.saturating_add(now.saturating_sub(last.get(place).copied().unwrap_or(0)));
     }
+}
+
+/// Adds to `sum` what `now` has more than `last`, as far as the color itself has more: a report that claims otherwise
+/// must not make a row that the judge refuses.
+fn grow_control(sum: &mut Control, last: &Tally, now: &Tally) {
+    let grown = |(part, before): (u64, u64), (all, all_before): (u64, u64)| {
+        part.saturating_sub(before).min(all.saturating_sub(all_before))
+    };
+    let (part, before) = (now.control, last.control);
+    let completed = grown((part.completed, before.completed), (now.completed, last.completed));
+    let errors = grown((part.errors, before.errors), (now.errors, last.errors)).min(completed);
+    let started = grown((part.started, before.started), (now.started, last.started));
+    sum.completed = sum.completed.saturating_add(completed);
+    sum.errors = sum.errors.saturating_add(errors);
+    sum.started = sum.started.saturating_add(started);
 }
 
 fn advance_map<K: Ord + Clone>(

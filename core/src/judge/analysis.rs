@@ -130,7 +130,7 @@ pub enum Mode {
     PerError,
     /// Sticky sessions: the lottery slot, once per release, at its first error.
     Sessions,
-    /// Sticky sessions with unknown slots: a second's share of errors.
+    /// Sticky sessions with unknown slots, or failures that come in clumps: a second's share of errors.
     Robust,
 }
 
@@ -255,7 +255,8 @@ impl Analysis {
         }
     }
 
-    /// What the product judges with where each request draws its own color (no session key): the request is the unit.
+    /// What the product judges with where each request draws its own color (no session key): the request is the unit. Where
+    /// failures are known to come in clumps ([`super::dispersion::choose`]) `mode` is [`Mode::Robust`].
     pub fn live_per_request() -> Self {
         Analysis {
             mode: Mode::PerError,

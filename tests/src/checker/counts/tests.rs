@@ -106,6 +106,7 @@ fn record() -> ReleaseRecord {
         evidence: None,
         judge: None,
         requests: PerColor::default(),
+        dispersion: None,
         first_bad_ms: None,
         cap_ms: None,
     }
