@@ -13,11 +13,14 @@ use hueshift_core::judge::{Analysis, Metric, Mode};
 pub type Healthy = (Setting, f64);
 
 const ALL: f64 = 0.99;
+/// Where each request draws for itself: two or three of a hundred are held by chance, because the negative control looks
+/// noisy from evidence of 10 on.
+const CONTROLLED: f64 = 0.95;
 
 /// Those that are repeated with every change.
 pub fn listed() -> Vec<Healthy> {
     vec![
-        (Setting::plain("20 + 180 rps, .5 %", live_per_request()), ALL),
+        (Setting::plain("20 + 180 rps, .5 %", live_per_request()), CONTROLLED),
         (
             Setting { errors: 0.02, ..Setting::plain("20 + 180 rps, 2 %", everything(live_per_request())) },
             0.9,
@@ -25,7 +28,7 @@ pub fn listed() -> Vec<Healthy> {
         (at_the_margins(), 0.9),
         (no_margins(), 0.0),
         (rate(0.5, 0.5, live_per_request(), "0.5 rps, 50 %, an hour"), 0.8),
-        (rate(1_000.0, 0.01, live_per_request(), "1000 rps, 1 %"), ALL),
+        (rate(1_000.0, 0.01, live_per_request(), "1000 rps, 1 %"), CONTROLLED),
         (
             Setting {
                 duration_ms: 3 * MINUTE_MS,
@@ -66,7 +69,7 @@ pub fn listed() -> Vec<Healthy> {
         ),
         (robust(), ALL),
         (ramp("a whole ramp and holdback, slower under load", passing(), everything(live())), ALL),
-        (ramp("likewise by requests", Sessions::PerRequest, everything(live_per_request())), ALL),
+        (ramp("likewise by requests", Sessions::PerRequest, everything(live_per_request())), CONTROLLED),
     ]
 }
 
