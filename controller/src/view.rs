@@ -9,7 +9,7 @@
 mod words;
 
 pub use self::words::{
-    chance, ended, errors_came, events, goes_on, noisy, odds, percent, predictions_moved, rolls_back,
+    chance, ended, errors_came, events, goes_on, held, noisy, odds, percent, predictions_moved, rolls_back,
 };
 
 use hueshift_core::color::{Color, PerColor};
@@ -227,9 +227,26 @@ pub struct EvidenceView {
     /// Events that somebody named, where they are judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<CustomView>,
+    /// Why it is held although no odds say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<HeldBy>,
     /// How much one proxy's word can be left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protection: Option<Protection>,
+}
+
+/// Why a release is held although the candidate's odds are fine, the gravest reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldBy {
+    /// Worse than stable's past, but what is left of stable is as bad now.
+    SharedIncident,
+    /// Slower than stable was when it carried as much.
+    SlowAtLoad,
+    /// Other parts of the traffic arrive than were drawn.
+    Split,
+    /// Two parts of stable differ as much.
+    Noisy,
 }
 
 /// Answers that are judged beside failures.

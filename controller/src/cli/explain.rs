@@ -7,8 +7,8 @@ use super::screen::{Ink, Screen, columns};
 use super::{Done, Which, ask, say};
 use crate::text::visible;
 use crate::view::{
-    EvidenceView, Phase, ServiceView, View, chance, ended, events, goes_on, odds, percent, predictions_moved,
-    rolls_back,
+    EvidenceView, HeldBy, Phase, ServiceView, View, chance, ended, events, goes_on, held, odds, percent,
+    predictions_moved, rolls_back,
 };
 use hueshift_core::color::Color;
 use hueshift_core::judge::Verdict;
@@ -209,11 +209,12 @@ fn why(service: &ServiceView, now_ms: u64) -> String {
             Verdict::Continue => {
                 format!("{}: nothing speaks against {candidate}, and it is not proven yet", rates(evidence))
             }
-            Verdict::Hold if evidence.is_noisy() && evidence.log_e < evidence.hold_at => format!(
-                "{}: nothing speaks against {candidate}, but two parts of {live} alone differ as much, so the share \
-                 stays where it is",
-                rates(evidence)
-            ),
+            Verdict::Hold
+                if let Some(reason) = evidence.held_by
+                    && (reason == HeldBy::SharedIncident || evidence.log_e < evidence.hold_at) =>
+            {
+                format!("{}: {}", rates(evidence), held(reason, candidate))
+            }
             Verdict::Hold => format!(
                 "{}: {candidate} looks worse than {live}; chance explains that at {}, so the share stays where it is",
                 rates(evidence),

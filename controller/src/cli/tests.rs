@@ -2,7 +2,7 @@
 
 use super::screen::{Screen, width};
 use super::{Cli, explain, history, status, watch};
-use crate::view::{Cause, Chance, Earlier, End, Phase, ReleaseRecord, View, Waiting};
+use crate::view::{Cause, Chance, Earlier, End, HeldBy, Phase, ReleaseRecord, View, Waiting};
 use clap::CommandFactory;
 use hueshift_core::judge::dispersion::Dispersion;
 use hueshift_core::judge::{Mode, Verdict};
@@ -110,6 +110,22 @@ why         errors 3.1 % vs 0.5 %: green looks worse than blue; chance explains
 }
 
 #[test]
+fn what_holds_a_release_beside_the_odds_is_told() {
+    let mut view = view();
+    for (reason, log_e, told) in [
+        (HeldBy::SharedIncident, 9.0, "that both use is ill, so nothing is rolled back; look there"),
+        (HeldBy::SlowAtLoad, 0.4, "slower than blue was when it carried as much"),
+        (HeldBy::Split, 0.4, "gets another part of the traffic than was drawn"),
+        (HeldBy::Split, 3.0, "green looks worse than blue; chance explains that"),
+    ] {
+        let evidence = view.services[0].evidence.as_mut().unwrap();
+        (evidence.verdict, evidence.log_e, evidence.held_by) = (Verdict::Hold, log_e, Some(reason));
+        let page = explained(&view, 0).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(page.contains(told), "{told}: {page}");
+    }
+}
+
+#[test]
 fn the_unit_of_chance_and_a_noisy_environment_are_told() {
     let mut view = view();
     let evidence = view.services[0].evidence.as_mut().unwrap();
@@ -126,6 +142,7 @@ one draw    is a second: in release 6 failures came in clumps (dispersion 9.4
     let evidence = view.services[0].evidence.as_mut().unwrap();
     (evidence.verdict, evidence.log_e) = (Verdict::Hold, 0.4);
     evidence.chance = Some(Chance { mode: Mode::PerError, noisy: true, earlier: None });
+    evidence.held_by = Some(HeldBy::Noisy);
     let noise = crate::view::noisy(view.services[0].live);
     view.services[0].problems.push(noise);
     (view.services[0].goes_on, view.services[0].rolls_back) = (None, None);

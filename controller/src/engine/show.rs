@@ -12,7 +12,7 @@ use crate::view::{
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::histogram;
 use hueshift_core::intake::{self, ProxyFacts};
-use hueshift_core::judge::{Evidence, Metric, Mode};
+use hueshift_core::judge::{Analysis, Evidence, Metric, Mode};
 use hueshift_core::planner::{Answer, Done, Move, Refusal};
 use hueshift_core::release::{Cause, Outcome, Phase, Record, Step};
 use hueshift_core::share::Bps;
@@ -348,8 +348,19 @@ fn evidence(service: &Service, now_ms: u64) -> Option<EvidenceView> {
         still_ms: still_ms(service, &evidence, sessions, now_ms),
         predictions: evidence.predictions,
         protection: evidence.protection,
+        held_by: held_by(&evidence, trial.analysis()),
         custom: custom(service, &evidence),
     })
+}
+
+fn held_by(evidence: &Evidence, analysis: &Analysis) -> Option<view::HeldBy> {
+    let reasons = [
+        (evidence.shared_incident, view::HeldBy::SharedIncident),
+        (evidence.slow_at_load, view::HeldBy::SlowAtLoad),
+        (analysis.srm && evidence.log_srm >= -analysis.alpha_srm.ln(), view::HeldBy::Split),
+        (evidence.noisy, view::HeldBy::Noisy),
+    ];
+    reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
 }
 
 /// The events that somebody named, where they are judged.

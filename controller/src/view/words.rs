@@ -4,7 +4,8 @@
 //! that chance alone looks this bad: e to the minus ln E bounds exactly that.
 
 use super::{
-    Cause, Chance, Claim, CustomView, Earlier, End, EvidenceView, Phase, ReleaseRecord, ServiceView, Unit,
+    Cause, Chance, Claim, CustomView, Earlier, End, EvidenceView, HeldBy, Phase, ReleaseRecord, ServiceView,
+    Unit,
 };
 use crate::text::visible;
 use hueshift_core::color::Color;
@@ -150,6 +151,29 @@ pub fn ended(record: &ReleaseRecord) -> String {
 pub fn events(custom: &CustomView, candidate: Color) -> String {
     let rate = |color: Color| custom.counted.get(color).rate().map_or_else(|| "-".to_owned(), percent);
     format!("{} {} vs {}", visible(&custom.name), rate(candidate), rate(candidate.other()))
+}
+
+/// Why a release is held although the candidate's odds are fine, and what follows.
+pub fn held(reason: HeldBy, candidate: Color) -> String {
+    let live = candidate.other();
+    match reason {
+        HeldBy::SharedIncident => format!(
+            "{candidate} fails more than {live} did before, but what {live} still serves fails as much now: something that \
+             both use is ill, so nothing is rolled back; look there"
+        ),
+        HeldBy::SlowAtLoad => format!(
+            "nothing speaks against {candidate} beside {live}, but it is slower than {live} was when it carried as much; \
+             the share stays where it is"
+        ),
+        HeldBy::Split => format!(
+            "{candidate} gets another part of the traffic than was drawn, so what is counted cannot be trusted; something \
+             on the way drops, repeats or reroutes requests"
+        ),
+        HeldBy::Noisy => format!(
+            "nothing speaks against {candidate}, but two parts of {live} alone differ as much, so the share stays where it \
+             is"
+        ),
+    }
 }
 
 /// How far answers are apart: `answers moved: distance 0.32 (surely above 0.19), at most 0.15 is allowed`.
