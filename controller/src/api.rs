@@ -323,8 +323,7 @@ pub struct PredictionsSpec {
 }
 
 /// Answers that are no failures, but that a release should not bring more of: events. They are judged as errors are,
-/// against stable's, with the same margin and floor; they certify nothing. Not judged where failures come in clumps
-/// (see the README on the unit of chance).
+/// against stable's, with the same margin and floor; they certify nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::custom()))]

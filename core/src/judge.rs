@@ -96,6 +96,9 @@ pub struct Judge {
     /// Errors per stratum since the last full second.
     #[serde(with = "block::pairs")]
     second: BTreeMap<Stratum, SecondErrors>,
+    /// Likewise its events.
+    #[serde(default, with = "block::pairs")]
+    second_events: BTreeMap<Stratum, SecondErrors>,
     units: Units,
     /// Where latencies are booked; `None` if they are not judged.
     reference: Option<Reference>,
@@ -227,6 +230,7 @@ impl Judge {
             counted: Counted::default(),
             blocks: Blocks::default(),
             second: BTreeMap::new(),
+            second_events: BTreeMap::new(),
             units: Units::default(),
             srm: BTreeMap::new(),
             last: Scores::default(),
@@ -263,6 +267,7 @@ impl Judge {
         // Most live ticks bring nothing; a restart alone changes no evidence.
         let quiet = rows.is_empty()
             && self.second.is_empty()
+            && self.second_events.is_empty()
             && !self.blocks.any_closes(t_ms, &self.analysis)
             && !self.sittings.iter().any(|s| {
                 s.window.is_over(t_ms)
@@ -596,12 +601,19 @@ impl Judge {
             *candidate = candidate.saturating_add(green.n);
             *stable = stable.saturating_add(blue.n);
         }
-        if self.analysis.mode != Mode::Sessions && green.errors.saturating_add(blue.errors) > 0 {
-            let stratum = (row.proxy.clone(), row.epoch);
-            let none = SecondErrors { split: row.split, candidate: 0, stable: 0 };
-            let second = self.second.entry(stratum).or_insert(none);
-            second.candidate = second.candidate.saturating_add(green.errors);
-            second.stable = second.stable.saturating_add(blue.errors);
+        if self.analysis.mode != Mode::Sessions {
+            for (second, candidate, stable) in [
+                (&mut self.second, green.errors, blue.errors),
+                (&mut self.second_events, green.events, blue.events),
+            ] {
+                if candidate.saturating_add(stable) > 0 {
+                    let stratum = (row.proxy.clone(), row.epoch);
+                    let none = SecondErrors { split: row.split, candidate: 0, stable: 0 };
+                    let second = second.entry(stratum).or_insert(none);
+                    second.candidate = second.candidate.saturating_add(candidate);
+                    second.stable = second.stable.saturating_add(stable);
+                }
+            }
         }
     }
 
@@ -641,6 +653,9 @@ impl Judge {
         if t_ms.is_multiple_of(1_000) {
             for (stratum, errors) in core::mem::take(&mut self.second) {
                 hearing.strata.entry(stratum).or_default().second = Some(errors);
+            }
+            for (stratum, events) in core::mem::take(&mut self.second_events) {
+                hearing.strata.entry(stratum).or_default().second_events = Some(events);
             }
         }
     }

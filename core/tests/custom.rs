@@ -78,9 +78,13 @@ fn events_are_no_failures_and_prove_nothing() {
 }
 
 #[test]
-fn where_failures_come_in_clumps_events_are_not_judged() {
-    let evidence = judged(analysis(Mode::Robust), &[(10, 0)]).evidence();
-    assert_eq!(evidence.metrics.custom.map(|log_e| log_e <= 0.0), Some(true), "{evidence:?}");
+fn where_failures_come_in_clumps_a_second_is_one_draw() {
+    let by_second = judged(analysis(Mode::Robust), &[(10, 1)]);
+    assert_eq!(by_second.verdict(), Verdict::Rollback);
+    let by_request = judged(analysis(Mode::PerError), &[(10, 1)]);
+    let custom = |judge: &Judge| judge.evidence().metrics.custom.unwrap();
+    assert!(custom(&by_second) < custom(&by_request));
+    assert_ne!(judged(analysis(Mode::Robust), &[(0, 2)]).verdict(), Verdict::Rollback);
 }
 
 #[test]

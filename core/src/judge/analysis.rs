@@ -116,7 +116,7 @@ pub enum Metric {
     Latency,
     /// What the model says.
     Predictions,
-    /// Events that somebody named, such as answers that blame the client; not judged in mode `robust`.
+    /// Events that somebody named, such as answers that blame the client.
     Custom,
     /// Failures after cutover, against stable's past.
     History,

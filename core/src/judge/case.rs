@@ -154,7 +154,6 @@ impl Case {
         fresh
     }
 
-    /// Events are no draws of a second's share, so mode robust does not judge them.
     fn hear_events(&mut self, t_ms: u64, heard: &Heard<'_>, without: Without, requests: u64) {
         let Some(metric) = &mut self.custom else { return };
         metric.add_requests(t_ms, requests, heard.events(without));
@@ -162,6 +161,10 @@ impl Case {
             metric.add_errors(t_ms, heard.event_batches(without));
         } else {
             metric.add_increments(t_ms, heard.closed(without).map(|(_, closed)| &closed.events));
+        }
+        let mut seconds = heard.second_events(without).peekable();
+        if seconds.peek().is_some() {
+            metric.add_second(t_ms, seconds);
         }
     }
 

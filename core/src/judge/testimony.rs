@@ -56,6 +56,8 @@ pub struct Testimony {
     pub closed: Option<Closed>,
     /// Errors of the second that is over (robust mode).
     pub second: Option<SecondErrors>,
+    /// Its events.
+    pub second_events: Option<SecondErrors>,
 }
 
 /// A closed block with its log-increments.
@@ -108,6 +110,7 @@ pub struct Heard<'a> {
     batches: Vec<Batch>,
     closed: Vec<(Option<Seat>, u64, &'a Closed)>,
     seconds: Vec<(Option<Seat>, SecondErrors)>,
+    second_events: Vec<(Option<Seat>, SecondErrors)>,
     latency: Vec<(Option<Seat>, NewTo, Vec<f64>)>,
     predictions: Vec<(Option<Seat>, NewTo, u64, Buckets)>,
 }
@@ -152,6 +155,7 @@ impl Sessions {
             }
             heard.closed.extend(said.closed.as_ref().map(|closed| (speaker, stratum.1, closed)));
             heard.seconds.extend(said.second.map(|second| (speaker, second)));
+            heard.second_events.extend(said.second_events.map(|second| (speaker, second)));
         }
         for (((proxy, _), new_to), observed) in self.latency.close(t_ms, analysis) {
             if let Some(weights) = weights {
@@ -233,10 +237,14 @@ impl Heard<'_> {
         heard.map(|(_, epoch, closed)| (*epoch, *closed))
     }
 
-    /// Seconds that are over.
+    /// Errors of seconds that are over.
     pub fn seconds(&self, without: Without) -> impl Iterator<Item = SecondErrors> {
-        let heard = self.seconds.iter().filter(move |(speaker, _)| without.hears(*speaker));
-        heard.map(|(_, second)| *second)
+        heard_of(&self.seconds, without)
+    }
+
+    /// Events of seconds that are over.
+    pub fn second_events(&self, without: Without) -> impl Iterator<Item = SecondErrors> {
+        heard_of(&self.second_events, without)
     }
 
     /// Increments of sessions' first latencies.
@@ -252,6 +260,14 @@ impl Heard<'_> {
             self.predictions.iter().filter(move |(speaker, new_to, ..)| without.is_told(*speaker, *new_to));
         heard.map(|(_, _, epoch, observed)| (*epoch, observed))
     }
+}
+
+fn heard_of(
+    seconds: &[(Option<Seat>, SecondErrors)],
+    without: Without,
+) -> impl Iterator<Item = SecondErrors> {
+    let heard = seconds.iter().filter(move |(speaker, _)| without.hears(*speaker));
+    heard.map(|(_, second)| *second)
 }
 
 fn sum(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
