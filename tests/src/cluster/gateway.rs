@@ -164,12 +164,17 @@ impl Proxy {
         envoy::stat(&self.stats(name).await, name)
     }
 
-    /// Waits until it knows these clusters with their endpoints. A route to another one is answered with 503, and istiod
+    /// Waits until it knows these clusters with an endpoint that it may use: istiod also sends those that are not ready,
+    /// marked so. A route to another one is answered with 503, and istiod
     /// sends a new cluster and the routes to it in one go, without waiting for its endpoints to be asked for.
     pub async fn wait_clusters(&self, wanted: &[String]) {
         wait_for(&format!("{} to know {wanted:?}", self.node), Duration::from_secs(30), async || {
             let (_, text) = ask_address(self.admin, "GET", "/clusters", "").await.ok()?;
-            wanted.iter().all(|name| text.contains(&format!("{name}::10."))).then_some(())
+            let usable = |name: &String| {
+                let mut of_cluster = text.lines().filter(|line| line.starts_with(&format!("{name}::10.")));
+                of_cluster.any(|line| line.ends_with("::health_flags::healthy"))
+            };
+            wanted.iter().all(usable).then_some(())
         })
         .await;
     }
