@@ -52,7 +52,6 @@ async fn report(
     };
     let speaker = speaker.map(|Extension(speaker)| speaker);
     if let Some(Err(why)) = speaker.as_ref().map(|speaker| (speaker.speaks_for)(&report.proxy)) {
-        tracing::debug!("a report was refused: {why}");
         return (StatusCode::FORBIDDEN, why).into_response();
     }
     let by = speaker.map(|speaker| speaker.principal);

@@ -500,9 +500,18 @@ impl EvidenceView {
 // === impl Earlier ===
 
 impl Earlier {
-    /// What a record says of the errors; `None`: its release was too short.
-    pub fn of(record: &ReleaseRecord) -> Option<Earlier> {
-        record.dispersion.map(|dispersion| Earlier { release: record.release, dispersion })
+    /// The newest of these records, oldest first, that says something of the color that is stable since; `None`: none does,
+    /// or a model took over since in a release that was too short.
+    pub fn newest(records: &[ReleaseRecord]) -> Option<Earlier> {
+        for record in records.iter().rev() {
+            if let Some(dispersion) = record.dispersion {
+                return Some(Earlier { release: record.release, dispersion });
+            }
+            if record.end == End::Promoted {
+                return None;
+            }
+        }
+        None
     }
 }
 

@@ -157,6 +157,9 @@ pub struct UnknownCheckpoint(pub u32);
 struct Control {
     test: Ratio,
     restarts: Restarts,
+    /// Likewise without each proxy whose word is left out in turn, so that none alone makes an environment noisy.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    without: BTreeMap<String, Restarts>,
     noisy: bool,
 }
 
@@ -282,7 +285,7 @@ impl Judge {
         self.close_blocks(t_ms, &mut hearing);
         self.close_second(t_ms, &mut hearing);
         self.hear(t_ms, &hearing);
-        self.control.hear(t_ms, &hearing);
+        self.control.hear(t_ms, &hearing, self.witnesses.as_ref());
         self.certify(&hearing);
         self.freeze_reference();
         self.score();
@@ -697,7 +700,7 @@ impl Judge {
 
     fn score(&mut self) {
         let analysis = &self.analysis;
-        self.control.noisy |= self.control.restarts.log_e() >= log(analysis.noisy_at);
+        self.control.noisy |= self.control.log_e() >= log(analysis.noisy_at);
         // Once the holdback acquits, what history alone says is a shared incident.
         let acquitted = self.holdback.as_ref().is_some_and(|holdback| holdback.acquits(analysis.beta));
         let mut counted = f64::NEG_INFINITY;
@@ -824,20 +827,45 @@ impl Control {
         Control {
             test: Ratio::worse_than(1.0),
             restarts: Restarts::equal(schedule, ratio::ALTERNATIVES),
+            without: BTreeMap::new(),
             noisy: false,
         }
     }
 
-    fn hear(&mut self, t_ms: u64, hearing: &Hearing) {
-        let mut sums = [0.0; ratio::ALTERNATIVES];
-        for closed in hearing.strata.values().filter_map(|said| said.closed.as_ref()) {
+    fn hear(&mut self, t_ms: u64, hearing: &Hearing, witnesses: Option<&Witnesses>) {
+        let mut all = [0.0; ratio::ALTERNATIVES];
+        let mut own: BTreeMap<&str, [f64; ratio::ALTERNATIVES]> = BTreeMap::new();
+        for ((proxy, _), said) in &hearing.strata {
+            let Some(closed) = &said.closed else { continue };
             let Block { blue, control, .. } = closed.block;
             let rest = blue.n.saturating_sub(control.n);
             let errors =
                 Errors::realised(control.n, rest, control.errors, blue.errors.saturating_sub(control.errors));
-            self.test.add(errors, &mut sums);
+            self.test.add(errors, &mut all);
+            if witnesses.is_some_and(|all| all.seat_of(proxy).is_some()) {
+                // Without a newcomer there is what all said so far; later ones than have a seat are always heard.
+                if !self.without.contains_key(proxy) && self.without.len() < witness::SEATS {
+                    self.without.insert(proxy.clone(), self.restarts.clone());
+                }
+                self.test.add(errors, own.entry(proxy).or_default());
+            }
         }
-        self.restarts.add(t_ms, &sums);
+        self.restarts.add(t_ms, &all);
+        for (proxy, without) in &mut self.without {
+            let own = own.get(proxy.as_str()).copied().unwrap_or_default();
+            let mut others = all;
+            others.iter_mut().zip(own).for_each(|(sum, own)| *sum -= own);
+            without.add(t_ms, &others);
+        }
+    }
+
+    /// With two proxies nobody can be left out without loss.
+    fn log_e(&self) -> f64 {
+        let all = self.restarts.log_e();
+        if self.without.len() < 3 {
+            return all;
+        }
+        self.without.values().map(Restarts::log_e).fold(all, f64::min)
     }
 }
 

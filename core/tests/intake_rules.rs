@@ -147,6 +147,36 @@ fn a_sessions_first_prediction_is_told_once_until_it_predicts_again() {
 }
 
 #[test]
+fn a_sessions_event_is_told_once_until_it_has_another_and_impossible_ones_are_refused() {
+    let events = |n: u64, events: u64, slots: &[u16]| {
+        let mut row = lottery(1, 500, tally(5, 5, 0), Tally { events, ..tally(n, n, 0) });
+        row.event_slots = slots.to_vec();
+        vec![plan(1, vec![row])]
+    };
+    let mut intake = Intake::default();
+    intake.take(&report(1, 1, events(5, 2, &[3, 9_999])), 0);
+    let row = rows(&mut intake).remove(0);
+    assert_eq!((row.event_slots, row.green.unwrap().events), (vec![3, 9_999], Some(2)));
+    // Not yet acknowledged: the filter says them again, with one that is new.
+    intake.take(&report(1, 2, events(6, 3, &[3, 4, 9_999])), 0);
+    assert_eq!(rows(&mut intake)[0].event_slots, [4]);
+    for (wrong, why) in [
+        (events(7, 8, &[]), Malformed::Errors),
+        (events(7, 5, &[]), Malformed::Errors),
+        (events(7, 2, &[]), Malformed::Shrunk),
+        (events(7, 3, &[10_000]), Malformed::Slot),
+    ] {
+        assert_eq!(intake.take(&report(1, 3, wrong), 0).outcome, Outcome::Malformed(why));
+    }
+    // After a restart only what is new makes a row, and what was counted stays.
+    let mut restarted = Intake::default();
+    restarted.restore(ID, 1, intake.checkpoint(ID, 1), 0);
+    restarted.take(&report(1, 3, events(8, 5, &[7])), 0);
+    let row = rows(&mut restarted).remove(0);
+    assert_eq!((row.event_slots, row.green.unwrap().events), (vec![7], Some(5)));
+}
+
+#[test]
 fn where_requests_are_the_unit_rows_have_what_all_workers_saw_since_a_restart_too() {
     let seen = |n: u64| Tally {
         first_byte: BTreeMap::from([(200, n)]),

@@ -95,6 +95,28 @@ fn a_proxy_that_is_trusted_before_its_first_word_is_always_heard() {
     assert_ne!(told_at(2).verdict(), Verdict::Rollback);
 }
 
+/// All stable errors of a proxy in its control: two parts of its traffic that should be alike differ.
+#[test]
+fn one_of_four_cannot_make_the_environment_noisy_and_all_can() {
+    let noisy = |proxies: &[usize], witness| {
+        let mut judge = Judge::new(Analysis { witness, ..analysis() }).unwrap();
+        for tick in 1..=240u64 {
+            let mut rows = rows(tick, &[FINE; 4]);
+            for at in proxies {
+                let n = i64::try_from(tick).unwrap();
+                rows[*at].blue.as_mut().unwrap().errors = Some(2 * n);
+                rows[*at].control =
+                    Some(Side { requests: Some(10 * n), errors: Some(2 * n), ..Side::default() });
+            }
+            judge.tick(tick * 250, &rows);
+        }
+        judge.evidence().noisy
+    };
+    assert!(noisy(&[0], None), "a plain sum believes it");
+    assert!(!noisy(&[0], Some(Witness::LeaveOneOut)));
+    assert!(noisy(&[0, 1, 2, 3], Some(Witness::LeaveOneOut)));
+}
+
 #[test]
 fn with_one_witness_its_word_is_all_there_is() {
     let judge = judged(analysis(), &[SEES_FAULT]);

@@ -601,6 +601,30 @@ mod tests {
     }
 
     #[test]
+    fn a_sessions_event_is_counted_each_time_and_told_once_in_a_while() {
+        let mut books = Books::default();
+        let one = open(&mut books, 1, 500);
+        books.renew(TOLD_US);
+        let event = Entry {
+            outcome: Outcome::ClientError,
+            slot: Some(3),
+            times_us: None,
+            prediction: None,
+            event: true,
+        };
+        let told = |books: &mut Books, seq| {
+            (0..3).for_each(|_| books.ended(one, Color::Green, &event));
+            let row = books.row(one, seq).unwrap();
+            books.acked(seq);
+            (row.tallies.green.events, row.event_slots)
+        };
+        assert_eq!(told(&mut books, 1), (3, vec![3]));
+        assert_eq!(told(&mut books, 2), (6, vec![]));
+        books.renew(2 * TOLD_US);
+        assert_eq!(told(&mut books, 3), (9, vec![3]));
+    }
+
+    #[test]
     fn what_nobody_acknowledges_is_kept_within_bounds() {
         let mut books = Books::default();
         let one = open(&mut books, 1, 500);

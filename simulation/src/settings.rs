@@ -56,7 +56,7 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
                 .referred(),
             wide(130.0),
         ),
-        (Setting::plain("events × 8", events(Analysis::default())).with(FaultKind::Events(8.0)), band(5.6)),
+        (Setting::plain("events × 8", events(Analysis::default())).with(FaultKind::Events(8.0)), wide(19.8)),
         (
             Setting {
                 sessions: passing(), ..Setting::plain("events × 8, passing sessions", events(live()))

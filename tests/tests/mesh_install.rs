@@ -216,11 +216,11 @@ async fn a_report_is_taken_from_whoever_may_speak_for_its_proxy(cluster: Arc<Clu
         pods["items"].as_array().unwrap().iter().find(|pod| pod["status"]["podIP"].is_string()).unwrap();
     let (name, ip) = (pod["metadata"]["name"].as_str().unwrap(), pod["status"]["podIP"].as_str().unwrap());
     let address = format!("{ip}:9080").parse().unwrap();
-    let report = async |by: Option<&str>, of: &str| {
+    let report = async |by: Option<(&str, &str)>, of: &str| {
         let body = json!({"proxy": format!("router~10.0.0.1~{of}~svc.cluster.local"), "incarnation": 1, "vm": 1, "seq": 1});
         let mut request = Request::post(REPORT_PATH).header("host", "localhost");
-        if let Some(namespace) = by {
-            let proven = format!("By=x;Hash=y;URI=spiffe://cluster.local/ns/{namespace}/sa/gateway");
+        if let Some((namespace, account)) = by {
+            let proven = format!("By=x;Hash=y;URI=spiffe://cluster.local/ns/{namespace}/sa/{account}");
             request = request.header("x-forwarded-client-cert", proven);
         }
         ask_with(address, request.body(Full::new(Bytes::from(body.to_string()))).unwrap()).await.unwrap()
@@ -228,13 +228,16 @@ async fn a_report_is_taken_from_whoever_may_speak_for_its_proxy(cluster: Arc<Clu
     let own = format!("{name}.hueshift-system");
     let (status, text) = report(None, &own).await;
     assert_eq!(status, 403, "{text}");
-    let (status, text) = report(Some("elsewhere"), &own).await;
+    let (status, text) = report(Some(("elsewhere", "hueshift")), &own).await;
     assert_eq!(status, 403, "{text}");
     assert!(text.contains("may not report for a proxy in namespace hueshift-system"), "{text}");
-    let (status, text) = report(Some("hueshift-system"), "invented.hueshift-system").await;
+    let (status, text) = report(Some(("hueshift-system", "hueshift")), "invented.hueshift-system").await;
     assert_eq!(status, 403, "{text}");
     assert!(text.contains("pod hueshift-system/invented, which does not exist"), "{text}");
-    let (status, text) = report(Some("hueshift-system"), &own).await;
+    let (status, text) = report(Some(("hueshift-system", "default")), &own).await;
+    assert_eq!(status, 403, "{text}");
+    assert!(text.contains("which runs as hueshift"), "{text}");
+    let (status, text) = report(Some(("hueshift-system", "hueshift")), &own).await;
     assert_eq!(status, 200, "{text}");
     uninstall(&cluster, &istio("overlays/gateway"));
 }

@@ -9,7 +9,8 @@ use crate::workspace;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write, stdout};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The steps so far.
@@ -29,8 +30,8 @@ pub struct Steps {
 pub struct Beside {
     name: String,
     log: PathBuf,
-    began: Instant,
-    child: Outcome<Child>,
+    /// Gives how it ended and what it took.
+    end: JoinHandle<(Outcome, Duration)>,
 }
 
 /// Lines of a failed step's log that are printed; the file has all.
@@ -74,14 +75,23 @@ impl Steps {
         let child = File::create(&log)
             .map_err(|error| Problem::doing(log.display(), error))
             .and_then(|file| spawn(&mut patient, &file));
-        Beside { name: name.to_owned(), log, began: Instant::now(), child }
+        let began = Instant::now();
+        let end = std::thread::spawn(move || {
+            let outcome = child.and_then(|mut child| match child.wait() {
+                Ok(status) => ended(status),
+                Err(error) => Err(Problem::doing("waiting", error)),
+            });
+            (outcome, began.elapsed())
+        });
+        Beside { name: name.to_owned(), log, end }
     }
 
     /// Waits for what ran beside, and tells how it ended.
     pub fn join(&mut self, beside: Beside) {
-        let Beside { name, log, began, child } = beside;
-        let outcome = child.and_then(|child| wait(&name, child));
-        self.tell(&name, &log, began, outcome);
+        let Beside { name, log, end } = beside;
+        let lost = |_| (Err(Problem::new("nobody waited for it")), Duration::ZERO);
+        let (outcome, took) = end.join().unwrap_or_else(lost);
+        self.tell(&name, &log, took, outcome);
     }
 
     /// Runs a function of ours; what it prints is not captured.
@@ -126,15 +136,15 @@ impl Steps {
         let outcome = File::create(&log)
             .map_err(|error| Problem::doing(log.display(), error))
             .and_then(|file| run(&file));
-        self.tell(name, &log, began, outcome);
+        self.tell(name, &log, began.elapsed(), outcome);
     }
 
-    fn tell(&mut self, name: &str, log: &Path, began: Instant, outcome: Outcome) {
+    fn tell(&mut self, name: &str, log: &Path, took: Duration, outcome: Outcome) {
         let text =
             fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let (passed, failed) = tests_in(&text);
         clear_line();
-        let seconds = began.elapsed().as_secs_f64();
+        let seconds = took.as_secs_f64();
         match outcome {
             Ok(()) => {
                 let tests = if passed > 0 { format!(", {passed} tests") } else { String::new() };
@@ -167,12 +177,15 @@ fn spawn(command: &mut Command, file: &File) -> Outcome<Child> {
         .map_err(|error| Problem::doing(format_args!("cannot start {command:?}"), error))
 }
 
+fn ended(status: ExitStatus) -> Outcome {
+    if status.success() { Ok(()) } else { Err(Problem::new(format!("{status}"))) }
+}
+
 fn wait(name: &str, mut child: Child) -> Outcome {
     let began = Instant::now();
     loop {
         match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(Problem::new(format!("{status}"))),
+            Ok(Some(status)) => return ended(status),
             Ok(None) => tick(name, began.elapsed()),
             Err(error) => return Err(Problem::doing("waiting", error)),
         }

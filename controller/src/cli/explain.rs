@@ -89,7 +89,7 @@ pub(super) fn render(view: &View, service: &ServiceView, screen: &Screen) -> Str
 fn witnesses(evidence: &EvidenceView) -> Option<&'static str> {
     (evidence.protection == Some(Protection::Partial)).then_some(
         "one Envoy's word alone could condemn: there are fewer than three with traffic, or one has most of it \
-         (a ReleasePolicy's trustedPrincipals names those that are believed)",
+         (a ReleasePolicy's trustedPrincipals names those that are believed, from the next release on)",
     )
 }
 

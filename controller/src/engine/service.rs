@@ -282,7 +282,7 @@ impl Service {
             .take()
             .and_then(|bytes| Trial::restore(&bytes, id, release, stable, intake, now_ms));
         self.trial = restored.or_else(|| {
-            let earlier = self.records.iter().rev().find_map(Earlier::of);
+            let earlier = Earlier::newest(&self.records);
             let mut analysis =
                 wish::analysis(&self.document, earlier.as_ref().map(|earlier| &earlier.dispersion));
             if !opened_here {

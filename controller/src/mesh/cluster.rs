@@ -3,6 +3,7 @@
 use super::names;
 use crate::api::{BlueGreen, ReleasePolicy};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DynamicObject, ObjectMeta, PartialObjectMeta};
 use serde_json::Value;
@@ -33,8 +34,8 @@ pub struct Cluster {
     pub replica_sets: Store<ReplicaSetFacts>,
     /// Ready pods of services.
     pub slices: Store<SliceFacts>,
-    /// Which color a pod has.
-    pub pods: Store<Labels>,
+    /// Which color a pod has, and who speaks for it.
+    pub pods: Store<PodFacts>,
     /// Which services exist.
     pub services: Store<()>,
 }
@@ -103,6 +104,15 @@ pub struct ReplicaSetFacts {
     pub revision: u64,
     /// Its pod template hash.
     pub hash: String,
+}
+
+/// What matters of a Pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodFacts {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its service account.
+    pub account: String,
 }
 
 /// What matters of an EndpointSlice.
@@ -301,4 +311,14 @@ pub fn slice(object: &EndpointSlice) -> Option<SliceFacts> {
 /// Labels of an object.
 pub fn labels<K: kube::Resource>(object: PartialObjectMeta<K>) -> Labels {
     object.metadata.labels.unwrap_or_default()
+}
+
+/// What matters of a Pod.
+pub fn pod(object: Pod) -> PodFacts {
+    let account = object.spec.and_then(|spec| spec.service_account_name).filter(|name| !name.is_empty());
+    PodFacts {
+        labels: object.metadata.labels.unwrap_or_default(),
+        // What the API server writes for a pod that names none.
+        account: account.unwrap_or_else(|| "default".to_owned()),
+    }
 }

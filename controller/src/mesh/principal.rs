@@ -1,14 +1,18 @@
 //! Who sends a report, as the mesh proved it, and for which proxies that one may speak.
 //!
 //! Istio's proxy before us puts the client's certificate into `x-forwarded-client-cert`; its URI names the namespace
-//! and the service account. A report also names an Envoy, by an id that contains its pod. The two must agree, and the
-//! pod must exist: otherwise whoever has any identity in the mesh could speak for somebody else's gateway, or invent
-//! witnesses until they are the majority, and no rule of the judge about single proxies would help.
+//! and the service account. A report also names an Envoy, by an id that contains its pod. That pod must exist and run as
+//! that account: otherwise whoever has any identity in the mesh could speak for somebody else's gateway, or invent
+//! witnesses until they are the majority, and no rule of the judge about single proxies would help. Pods of one account
+//! cannot be told apart: a workload that is taken over can speak for all of its replicas.
 
-use super::cluster::{Name, Store};
-use std::collections::BTreeSet;
+use super::cluster::{Name, PodFacts, Store};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Refusals that are told; after so many different ones somebody only makes noise.
+const MOST_REFUSED: usize = 256;
 
 /// A service account of the mesh. Prints as an AuthorizationPolicy writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +28,9 @@ pub struct Pods(Mutex<Listed>);
 
 #[derive(Debug, Default)]
 struct Listed {
-    names: BTreeSet<Name>,
+    accounts: BTreeMap<Name, String>,
+    /// Why reports were refused, each told once.
+    refused: BTreeSet<String>,
     /// False before the first list and while the watch is broken: then a pod that we do not know may be a new one, and
     /// its reports must not wait for the API server.
     current: bool,
@@ -57,10 +63,13 @@ impl Principal {
         if namespace != self.namespace {
             return Err(format!("{self} may not report for a proxy in namespace {namespace}"));
         }
-        if !pods.may_exist(namespace, pod) {
-            return Err(format!("{self} reports for pod {namespace}/{pod}, which does not exist"));
+        match pods.account_of(namespace, pod) {
+            None => Err(format!("{self} reports for pod {namespace}/{pod}, which does not exist")),
+            Some(Some(account)) if account != self.account => {
+                Err(format!("{self} may not report for pod {namespace}/{pod}, which runs as {account}"))
+            }
+            Some(_) => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -81,21 +90,32 @@ pub fn pod_of(proxy: &str) -> Option<(&str, &str)> {
 
 impl Pods {
     /// Takes over what the watch told about these.
-    pub fn follow<T>(&self, store: &Store<T>, changed: &[Name]) {
-        let mut listed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn follow(&self, store: &Store<PodFacts>, changed: &[Name]) {
+        let mut listed = self.lock();
         listed.current = store.synced && store.trouble.is_none();
         for name in changed {
-            if store.get(&name.0, &name.1).is_some() {
-                listed.names.insert(name.clone());
-            } else {
-                listed.names.remove(name);
+            match store.get(&name.0, &name.1) {
+                Some(facts) => _ = listed.accounts.insert(name.clone(), facts.account.clone()),
+                None => _ = listed.accounts.remove(name),
             }
         }
     }
 
-    fn may_exist(&self, namespace: &str, pod: &str) -> bool {
-        let listed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        !listed.current || listed.names.contains(&(namespace.to_owned(), pod.to_owned()))
+    /// Whether a refusal with these words is the first; a stranger makes only so many.
+    pub fn is_new(&self, why: &str) -> bool {
+        let mut listed = self.lock();
+        listed.refused.len() < MOST_REFUSED && listed.refused.insert(why.to_owned())
+    }
+
+    /// The account of a pod; `Some(None)`: it may have come while nobody could tell. `None`: there is no such pod.
+    fn account_of(&self, namespace: &str, pod: &str) -> Option<Option<String>> {
+        let listed = self.lock();
+        let account = listed.accounts.get(&(namespace.to_owned(), pod.to_owned())).cloned();
+        (account.is_some() || !listed.current).then_some(account)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Listed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,11 +128,15 @@ mod tests {
     const CERT: &str = "By=spiffe://cluster.local/ns/hueshift-system/sa/hueshift;Hash=ab;Subject=\"\";\
                         URI=spiffe://cluster.local/ns/istio-system/sa/gw";
 
-    fn pods(names: &[(&str, &str)]) -> (Store<()>, Pods) {
+    fn run_as(account: &str) -> PodFacts {
+        PodFacts { account: account.to_owned(), ..PodFacts::default() }
+    }
+
+    fn pods(names: &[(&str, &str)]) -> (Store<PodFacts>, Pods) {
         let (mut store, pods) = (Store::default(), Pods::default());
         store.take(Told::Begin);
         for (namespace, name) in names {
-            store.take(Told::Fill(((*namespace).to_owned(), (*name).to_owned()), ()));
+            store.take(Told::Fill(((*namespace).to_owned(), (*name).to_owned()), run_as("gw")));
         }
         let changed = store.take(Told::End);
         pods.follow(&store, &changed);
@@ -140,11 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn it_speaks_for_pods_of_its_own_namespace_that_exist() {
+    fn it_speaks_for_pods_that_run_as_it() {
         let gateway = Principal::of_header(CERT).unwrap();
+        let other = Principal::of_header(&CERT.replace("sa/gw", "sa/other")).unwrap();
         let (_, pods) = pods(&[("istio-system", "gw-0"), ("shop", "gw-0"), ("istio-system", "gw.with.dots")]);
         let says = |proxy: &str| gateway.speaks_for(proxy, &pods);
         assert_eq!(says(GATEWAY), Ok(()));
+        assert!(other.speaks_for(GATEWAY, &pods).unwrap_err().contains("which runs as gw"));
         assert_eq!(says("router~10.1.2.3~gw.with.dots.istio-system~x"), Ok(()));
         assert!(says(&GATEWAY.replace("gw-0", "gw-1")).unwrap_err().contains("does not exist"));
         assert!(says("sidecar~10.1.2.3~gw-0.shop~x").unwrap_err().contains("namespace shop"));
@@ -162,11 +188,12 @@ mod tests {
         let changed = store.take(Told::Trouble("away".to_owned()));
         pods.follow(&store, &changed);
         assert_eq!(gateway.speaks_for(&new, &pods), Ok(()));
-        let changed = store.take(Told::Put(("istio-system".to_owned(), "gw-1".to_owned()), ()));
+        let changed = store.take(Told::Put(("istio-system".to_owned(), "gw-1".to_owned()), run_as("gw")));
         pods.follow(&store, &changed);
         let changed = store.take(Told::Gone(("istio-system".to_owned(), "gw-0".to_owned())));
         pods.follow(&store, &changed);
         assert_eq!(gateway.speaks_for(&new, &pods), Ok(()));
         assert!(gateway.speaks_for(GATEWAY, &pods).is_err());
+        assert_eq!(["a", "a", "b"].map(|why| pods.is_new(why)), [true, false, true]);
     }
 }

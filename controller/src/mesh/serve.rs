@@ -82,7 +82,13 @@ async fn known_to_the_mesh(State(shared): State<Arc<Shared>>, mut request: Reque
     if let Some(principal) = proven.and_then(Principal::of_header) {
         let speaker = Speaker {
             principal: principal.to_string(),
-            speaks_for: Arc::new(move |proxy| principal.speaks_for(proxy, &shared.pods)),
+            speaks_for: Arc::new(move |proxy| {
+                principal.speaks_for(proxy, &shared.pods).inspect_err(|why| {
+                    if shared.pods.is_new(why) {
+                        tracing::warn!("reports are refused: {why}");
+                    }
+                })
+            }),
         };
         request.extensions_mut().insert(speaker);
         return next.run(request).await;

@@ -391,6 +391,7 @@ fn endpoints(
 ) -> Endpoints {
     let slices = cluster.slices.of(namespace).filter(|(_, slice)| slice.service == service);
     let ready = slices.flat_map(|(_, slice)| &slice.ready).filter_map(|pod| cluster.pods.get(namespace, pod));
+    let ready = ready.map(|pod| &pod.labels);
     let of_color =
         ready.filter(|labels| workload.labels.iter().all(|(key, value)| labels.get(key) == Some(value)));
     let (mut all, mut newest) = (0_u32, 0_u32);

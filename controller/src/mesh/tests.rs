@@ -14,7 +14,7 @@ use hueshift_core::share::Bps;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -110,11 +110,11 @@ impl Shop {
     }
 
     fn pod(&mut self, pod: &str, color: &str, hash: &str) {
-        let object: PartialObjectMeta<Pod> = read(json!({"metadata": {
+        let object: Pod = read(json!({"metadata": {
             "name": pod, "namespace": "shop",
             "labels": {"app": "pricing", "color": color, "pod-template-hash": hash},
         }}));
-        self.0.pods.take(Told::Put(name(pod), cluster::labels(object)));
+        self.0.pods.take(Told::Put(name(pod), cluster::pod(object)));
     }
 
     fn ready(&mut self, pods: &[&str]) {

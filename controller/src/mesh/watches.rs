@@ -33,7 +33,7 @@ pub(super) enum News {
     Deployments(Told<cluster::DeploymentFacts>),
     ReplicaSets(Told<cluster::ReplicaSetFacts>),
     Slices(Told<cluster::SliceFacts>),
-    Pods(Told<Labels>),
+    Pods(Told<cluster::PodFacts>),
     Services(Told<()>),
     Releases(Name, String, Result<Vec<Release>, Refusal>),
 }
@@ -69,7 +69,7 @@ pub(super) fn watch_all(client: &Client, to: &mpsc::Sender<News>) {
         to,
     );
     follow(Api::<EndpointSlice>::all(all()), |object| cluster::slice(&object), News::Slices, to);
-    follow(Api::<PartialObjectMeta<Pod>>::all(all()), |object| Some(cluster::labels(object)), News::Pods, to);
+    follow(Api::<Pod>::all(all()), |object| Some(cluster::pod(object)), News::Pods, to);
     follow(
         Api::<PartialObjectMeta<Service>>::all(all()),
         // That it exists is all that matters.

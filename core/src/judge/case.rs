@@ -196,7 +196,9 @@ impl Case {
                 .contains(&Metric::Latency)
                 .then(|| self.latency.as_ref().map_or(0.0, Restarts::log_e)),
             predictions: self.equality.as_ref().map(Restarts::log_e),
-            custom: self.custom.as_ref().map(|custom| custom.log_e(noisy)),
+            // Whether events come in clumps nobody knows before: what is chosen follows from failures. So where requests
+            // draw, a second is one draw of them.
+            custom: self.custom.as_ref().map(|custom| custom.log_e(noisy || analysis.mode == Mode::PerError)),
             history: self
                 .judges_history
                 .then(|| self.history.as_ref().map_or(0.0, |history| history.restarts.log_e())),

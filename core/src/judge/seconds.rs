@@ -3,7 +3,8 @@
 //! Counted is the color that has most of the traffic: stable while the candidate is tried, the candidate once it serves.
 //! A stretch is a time without a change of the share, because the errors of a color follow its share, and a step would
 //! look like a clump. An error belongs to the second in which it was reported: up to a report's interval late, which
-//! spreads a clump and never makes one.
+//! spreads a clump. An Envoy that could not report for a while, or a change of load, looks like one: both err to the
+//! careful side.
 
 use super::dispersion::Dispersion;
 use crate::share::Bps;
@@ -88,7 +89,9 @@ impl Stretch {
 
     /// Whether nobody looked for so long that what comes now is of many seconds.
     fn is_paused(&self, t_ms: u64) -> bool {
-        second(t_ms) > self.end().saturating_add(SETTLE)
+        // A stretch that has not begun to count begins anew: its first report is of all the time since.
+        let patience = if self.errors.is_empty() { 0 } else { SETTLE };
+        second(t_ms) > self.end().saturating_add(patience)
     }
 
     fn add(&mut self, t_ms: u64, errors: u64) {
@@ -152,6 +155,19 @@ mod tests {
             let found = seconds.dispersion(false).unwrap();
             assert_eq!((found.seconds, found.is_clumped()), (294, clumped), "{found:?}");
             assert_eq!(seconds.dispersion(true), None, "the candidate's are not looked at");
+        }
+    }
+
+    #[test]
+    fn what_was_missed_around_a_restart_is_no_clump() {
+        for down in [3, 7, 9, 20] {
+            let mut seconds = Seconds::default();
+            // From the checkpoint on; the first report has all that was missed.
+            seconds.at_share(0, bps(500));
+            seconds.add(down * 1_000, 0, 10 * down);
+            pass(&mut seconds, down, down + 300, each(10));
+            let found = seconds.dispersion(false).unwrap();
+            assert_eq!(found.phi, Some(0.0), "{down} s: {found:?}");
         }
     }
 
