@@ -103,14 +103,12 @@ impl Api {
             .arg(format!("--audit-log-path={}", self.audit_log().display()));
         let mut server = Process::start("kube-apiserver", &mut command, &self.folder.join("apiserver.log"));
         let kubeconfig = self.kubeconfig(ADMIN);
-        let mut client = None;
         wait_for("the API server to be ready", Duration::from_secs(90), async || {
             server.assert_running();
-            if client.is_none() {
-                client = try_client(&kubeconfig).await;
-            }
+            // Each time anew: one that read the certificate while it was being written would never trust the server.
+            let client = try_client(&kubeconfig).await?;
             let ready = hyper::Request::get("/readyz").body(Vec::new()).expect("a request");
-            client.as_ref()?.request_text(ready).await.ok()
+            client.request_text(ready).await.ok()
         })
         .await;
         self.server = Some(server);
