@@ -323,7 +323,8 @@ pub struct PredictionsSpec {
 }
 
 /// Answers that are no failures, but that a release should not bring more of: events. They are judged as errors are,
-/// against stable's, with the same margin and floor; they certify nothing. Without session keys all events of a second are one draw.
+/// against stable's, with the same margin and floor; they certify nothing. Without session keys all events
+/// of a second are one draw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::custom()))]

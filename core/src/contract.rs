@@ -119,7 +119,8 @@ pub struct LotteryReport {
     pub first_latency: Vec<u32>,
     /// Likewise with the bin of their first prediction: slot × [`PREDICTION_BINS`] + bin.
     pub first_predictions: Vec<u32>,
-    /// Lottery slots with an event ([`Params::client_errors`], [`Params::event_header`]) on either color: the first one in each [`TOLD_MS`], since the ack.
+    /// Lottery slots with an event ([`Params::client_errors`], [`Params::event_header`]) on either color: the first one in
+    /// each [`TOLD_MS`], since the ack.
     pub event_slots: Vec<u16>,
 }
 

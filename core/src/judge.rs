@@ -626,17 +626,12 @@ impl Judge {
         let equality = self.analysis.prediction_mode == PredictionMode::Equality
             && self.analysis.metrics.contains(&Metric::Predictions);
         let ratio_test = Ratio::worse_than(rho0);
-        let custom = self.analysis.metrics.contains(&Metric::Custom);
         let plug_in = equality.then(|| self.past.weights(prediction_bins, predictions::STRENGTH));
         let weights = self.reference.as_ref().and_then(Reference::weights);
         for (stratum, block) in self.blocks.close(t_ms, &self.analysis) {
             let mut ratio = [0.0; ratio::ALTERNATIVES];
-            let mut events = [0.0; ratio::ALTERNATIVES];
             if mode != Mode::Sessions {
                 ratio_test.add(block.errors(split_mode), &mut ratio);
-                if custom {
-                    ratio_test.add(block.events(split_mode), &mut events);
-                }
             }
             let latency = weights.map(|weights| {
                 let mut sums = vec![0.0; weights.len()];
@@ -647,7 +642,7 @@ impl Judge {
             if equality {
                 self.past.learn(&block.predictions);
             }
-            let closed = Closed { ratio, events, latency: latency.unwrap_or_default(), predictions, block };
+            let closed = Closed { ratio, latency: latency.unwrap_or_default(), predictions, block };
             hearing.strata.entry(stratum).or_default().closed = Some(closed);
         }
     }

@@ -6,9 +6,9 @@
 //! them again after another term, because a new leader may know nothing.
 //!
 //! Four memories of slots are cleared every [`TOLD_MS`]: which erred again, and whose latency, prediction and event
-//! were told. A session is one draw of the lottery, but a long release would use all slots up and see no late fault; what was
-//! acknowledged by then is dropped. So a report carries at most one entry of each kind per request, however short that
-//! time.
+//! were told. A session is one draw of the lottery, but a long release would use all slots up and see no late fault; what
+//! was acknowledged by then is dropped. So a report carries at most one entry of each kind per request, however short
+//! that time.
 //!
 //! Bounds: [`MAX_LOTTERIES`] lotteries; when one more is opened the oldest epoch goes (first those that are idle and
 //! acknowledged) and is never opened again, since its counters would begin at 0 and seem to shrink.

@@ -58,9 +58,8 @@ pub struct PolicySpec {
     #[schemars(schema_with = "schema::advance")]
     pub advance: Option<Advance>,
     /// Proxies whose word on a release is never left out, by their mesh identity as in an AuthorizationPolicy:
-    /// `cluster.local/ns/istio-system/sa/istio-ingressgateway`. It holds from the next
-    /// release on. Without it no single proxy's word decides, which needs three of them of which none has most of the
-    /// traffic.
+    /// `cluster.local/ns/istio-system/sa/istio-ingressgateway`. It holds from the next release on. Without it no
+    /// single proxy's word decides, which needs three of them of which none has most of the traffic.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::principals")]
     pub trusted_principals: Vec<String>,

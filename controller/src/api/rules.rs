@@ -310,7 +310,6 @@ pub(super) fn analysis() -> Value {
 
 /// Of `spec.analysis.predictions`.
 pub(super) fn predictions() -> Value {
-    let token = r"^[!#$%&\'*+.^_`|~0-9A-Za-z-]{1,64}$";
     let (min, max) = ("(has(self.min) ? self.min : 0.0)", "(has(self.max) ? self.max : 1.0)");
     json!([
         rule_at(
@@ -319,15 +318,7 @@ pub(super) fn predictions() -> Value {
             "has(self.header)",
             "name the response header that carries the prediction, such as `header: x-prediction`",
         ),
-        rule_at(
-            ".header",
-            Invalid,
-            format!(
-                "!has(self.header) || (self.header.matches('{token}') && \
-                 !self.header.lowerAscii().matches('^(x-)?hueshift-'))"
-            ),
-            "write a header name of 1 to 64 letters, digits or dashes that your models send, such as x-prediction",
-        ),
+        response_header("x-prediction"),
         rule_at(
             ".max",
             Invalid,
@@ -343,9 +334,24 @@ pub(super) fn predictions() -> Value {
     ])
 }
 
+/// Of a field `header` that names one of the models' response headers.
+fn response_header(example: &str) -> Value {
+    let token = r"^[!#$%&\'*+.^_`|~0-9A-Za-z-]{1,64}$";
+    rule_at(
+        ".header",
+        Invalid,
+        format!(
+            "!has(self.header) || (self.header.matches('{token}') && \
+             !self.header.lowerAscii().matches('^(x-)?hueshift-'))"
+        ),
+        &format!(
+            "write a header name of 1 to 64 letters, digits or dashes that your models send, such as {example}"
+        ),
+    )
+}
+
 /// Of `spec.analysis.custom`.
 pub(super) fn custom() -> Value {
-    let token = r"^[!#$%&\'*+.^_`|~0-9A-Za-z-]{1,64}$";
     json!([
         rule(
             "(has(self.clientErrors) && self.clientErrors) || has(self.header)",
@@ -357,15 +363,7 @@ pub(super) fn custom() -> Value {
             "!has(self.name) || self.name.matches('^[A-Za-z][A-Za-z0-9-]{0,31}$')",
             "write 1 to 32 letters, digits or dashes, a letter first, such as clientErrors",
         ),
-        rule_at(
-            ".header",
-            Invalid,
-            format!(
-                "!has(self.header) || (self.header.matches('{token}') && \
-                 !self.header.lowerAscii().matches('^(x-)?hueshift-'))"
-            ),
-            "write a header name of 1 to 64 letters, digits or dashes that your models send, such as x-fallback",
-        ),
+        response_header("x-fallback"),
     ])
 }
 

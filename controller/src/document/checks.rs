@@ -403,21 +403,21 @@ fn analysis(spec: &AnalysisSpec, out: &mut Notes) {
                 "write 1 to 32 letters, digits or dashes, a letter first, such as clientErrors",
             );
         }
-        if let Some(header) = header.as_ref().filter(|header| !is_token(header) || is_ours(header)) {
-            out.add(
-                "spec.analysis.custom.header",
-                format!("`{header}` is not a header name of your models"),
-                format!("write 1 to {MAX_KEY_NAME} letters, digits or dashes, such as x-fallback"),
-            );
+        if let Some(header) = header {
+            response_header("custom", header, "x-fallback", out);
         }
     }
-    if let Some(PredictionsSpec { header, .. }) = &spec.predictions
-        && (!is_token(header) || is_ours(header))
-    {
+    if let Some(PredictionsSpec { header, .. }) = &spec.predictions {
+        response_header("predictions", header, "x-prediction", out);
+    }
+}
+
+fn response_header(of: &str, header: &str, example: &str, out: &mut Notes) {
+    if !is_token(header) || is_ours(header) {
         out.add(
-            "spec.analysis.predictions.header",
+            format!("spec.analysis.{of}.header"),
             format!("`{header}` is not a header name of your models"),
-            format!("write 1 to {MAX_KEY_NAME} letters, digits or dashes, such as x-prediction"),
+            format!("write 1 to {MAX_KEY_NAME} letters, digits or dashes, such as {example}"),
         );
     }
 }

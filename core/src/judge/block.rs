@@ -48,9 +48,6 @@ pub struct Count {
     pub n: u64,
     /// Errors.
     pub errors: u64,
-    /// Events of the metric `custom`.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub events: u64,
 }
 
 // === impl Blocks ===
@@ -83,7 +80,6 @@ impl Blocks {
         ] {
             count.n = count.n.saturating_add(side.n);
             count.errors = count.errors.saturating_add(side.errors);
-            count.events = count.events.saturating_add(side.events);
         }
         Some(block)
     }
@@ -125,11 +121,6 @@ impl Block {
         Errors { share: self.share(mode), candidate: self.green.errors, stable: self.blue.errors }
     }
 
-    /// Its events, likewise.
-    pub fn events(&self, mode: SplitMode) -> Errors {
-        Errors { share: self.share(mode), candidate: self.green.events, stable: self.blue.events }
-    }
-
     fn closes(&self, t_ms: u64, analysis: &Analysis) -> bool {
         let age = t_ms.saturating_sub(self.opened_ms);
         analysis.split_mode == SplitMode::Configured
@@ -137,10 +128,6 @@ impl Block {
             || (age >= analysis.merge_ms && self.green.n > 0 && self.blue.n > 0)
             || age >= analysis.max_block_ms
     }
-}
-
-fn is_zero(n: &u64) -> bool {
-    *n == 0
 }
 
 /// A map whose keys are no text, as a list of pairs: JSON has only text keys.

@@ -63,8 +63,9 @@ impl Case {
         let predictions = |mode| active(Metric::Predictions) && analysis.prediction_mode == mode;
         Case {
             schedule,
-            errors: active(Metric::Errors).then(|| ErrorsMetric::new(analysis, schedule)),
-            custom: active(Metric::Custom).then(|| ErrorsMetric::new(analysis, schedule)),
+            errors: active(Metric::Errors).then(|| ErrorsMetric::new(analysis, analysis.mode, schedule)),
+            custom: active(Metric::Custom)
+                .then(|| ErrorsMetric::new(analysis, events_unit(analysis), schedule)),
             slo: analysis.slo_error_rate.filter(|_| active(Metric::Slo)).map(|p0| OneRate::new(p0, schedule)),
             latency: None,
             equality: predictions(PredictionMode::Equality).then(|| Restarts::equal(schedule, 1)),
@@ -159,8 +160,6 @@ impl Case {
         metric.add_requests(t_ms, requests, heard.events(without));
         if metric.counts_slots() {
             metric.add_errors(t_ms, heard.event_batches(without));
-        } else {
-            metric.add_increments(t_ms, heard.closed(without).map(|(_, closed)| &closed.events));
         }
         let mut seconds = heard.second_events(without).peekable();
         if seconds.peek().is_some() {
@@ -196,9 +195,7 @@ impl Case {
                 .contains(&Metric::Latency)
                 .then(|| self.latency.as_ref().map_or(0.0, Restarts::log_e)),
             predictions: self.equality.as_ref().map(Restarts::log_e),
-            // Whether events come in clumps nobody knows before: what is chosen follows from failures. So where requests
-            // draw, a second is one draw of them.
-            custom: self.custom.as_ref().map(|custom| custom.log_e(noisy || analysis.mode == Mode::PerError)),
+            custom: self.custom.as_ref().map(|custom| custom.log_e(noisy)),
             history: self
                 .judges_history
                 .then(|| self.history.as_ref().map_or(0.0, |history| history.restarts.log_e())),
@@ -220,6 +217,15 @@ impl Case {
     /// How far predictions are from stable's: in the lottery that condemned, else in the newest one.
     pub fn distance(&self, analysis: &Analysis, ln_part: f64) -> Option<Distance> {
         self.band.as_ref()?.shown(band_alpha(analysis, ln_part), analysis.ks_reject)
+    }
+}
+
+/// The unit of chance of events. Whether they come in clumps nobody knows before: what is chosen follows from failures. So
+/// where requests draw, a second is one draw of them.
+fn events_unit(analysis: &Analysis) -> Mode {
+    match analysis.mode {
+        Mode::Sessions => Mode::Sessions,
+        Mode::PerError | Mode::Robust => Mode::Robust,
     }
 }
 

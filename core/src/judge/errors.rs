@@ -25,9 +25,8 @@ pub struct ErrorsMetric {
 // === impl ErrorsMetric ===
 
 impl ErrorsMetric {
-    /// From the parameters, with their restarts.
-    pub fn new(analysis: &Analysis, schedule: Schedule) -> Self {
-        let mode = analysis.mode;
+    /// From the parameters, in the unit of `mode`, with their restarts.
+    pub fn new(analysis: &Analysis, mode: Mode, schedule: Schedule) -> Self {
         ErrorsMetric {
             rho0: analysis.rho0,
             ratio_test: Ratio::worse_than(analysis.rho0),

@@ -87,7 +87,7 @@ struct Last {
 struct Counters {
     requests: i64,
     errors: i64,
-    #[serde(skip_serializing_if = "is_none_counted")]
+    #[serde(skip_serializing_if = "is_zero")]
     events: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     started: Option<i64>,
@@ -216,12 +216,8 @@ impl Counters {
     }
 }
 
-fn is_none_counted(n: &i64) -> bool {
-    *n == 0
-}
-
-fn is_zero(n: &u64) -> bool {
-    *n == 0
+fn is_zero<T: Default + PartialEq>(n: &T) -> bool {
+    *n == T::default()
 }
 
 fn grown(now: i64, last: i64) -> Option<u64> {

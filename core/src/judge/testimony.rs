@@ -67,8 +67,6 @@ pub struct Closed {
     pub block: Block,
     /// Per alternative of the ratio of error rates; zero where slots are the unit.
     pub ratio: [f64; ratio::ALTERNATIVES],
-    /// Likewise of the ratio of rates of events; zero where they are not judged.
-    pub events: [f64; ratio::ALTERNATIVES],
     /// Per alternative of latency; empty while there is no reference.
     pub latency: Vec<f64>,
     /// Of the plug-in test of predictions.
