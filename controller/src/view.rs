@@ -542,3 +542,27 @@ impl Counted {
         (self.n > 0).then(|| self.errors as f64 / self.n as f64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_errors_came_is_known_of_the_color_that_is_stable_since() {
+        let view: View = serde_json::from_str(include_str!("../tests/views/two-services.json")).unwrap();
+        let record = |release: u32, end: End, seconds: Option<u32>| {
+            let dispersion = seconds.map(|seconds| Dispersion { seconds, phi: None });
+            ReleaseRecord { release, end, dispersion, ..view.services[1].history[1].clone() }
+        };
+        let long = record(1, End::RolledBack, Some(300));
+        let newest =
+            |last: ReleaseRecord| Earlier::newest(&[long.clone(), last]).map(|earlier| earlier.release);
+        assert_eq!(newest(record(2, End::RolledBack, Some(200))), Some(2));
+        assert_eq!(newest(record(2, End::RolledBack, None)), Some(1), "stable is the same still");
+        assert_eq!(
+            newest(record(2, End::Promoted, None)),
+            None,
+            "a model took over of which nothing is known"
+        );
+    }
+}

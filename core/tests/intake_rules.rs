@@ -154,6 +154,8 @@ fn a_sessions_event_is_told_once_until_it_has_another_and_impossible_ones_are_re
         vec![plan(1, vec![row])]
     };
     let mut intake = Intake::default();
+    let impossible = intake.take(&report(1, 1, events(5, 6, &[])), 0);
+    assert_eq!(impossible.outcome, Outcome::Malformed(Malformed::Errors));
     intake.take(&report(1, 1, events(5, 2, &[3, 9_999])), 0);
     let row = rows(&mut intake).remove(0);
     assert_eq!((row.event_slots, row.green.unwrap().events), (vec![3, 9_999], Some(2)));
