@@ -193,13 +193,16 @@ mod tests {
         rig.reply(
             r#"{"params":[{"id":"0123456789abcdef","fuse":null,"hang_ms":1000,"event_header":"x-fallback"}]}"#,
         );
-        rig.host.response_headers.insert("x-fallback".to_owned(), b"1".to_vec());
         let mut stream = rig.start(&route(1, 1, 0), "u");
+        rig.host.response_headers.insert("x-fallback".to_owned(), b"1".to_vec());
+        rig.answer(&mut stream, "200");
+        let mut stream = rig.start(&route(1, 1, 0), "u");
+        rig.host.response_headers.insert("x-fallback".to_owned(), b"1".to_vec());
         rig.host.properties.insert(property::RESPONSE_FLAGS.to_owned(), 0x4000u64.to_le_bytes().to_vec());
         stream.on_end(&mut rig.vm, &mut rig.host);
         let (blue, green) = tallies(&mut rig);
-        assert_eq!((blue.started, blue.completed, blue.outcomes["client_gone"], green.started), (2, 1, 1, 0));
-        assert_eq!(blue.events, 0);
+        assert_eq!((blue.started, blue.completed, blue.outcomes["client_gone"], green.started), (3, 2, 1, 0));
+        assert_eq!(blue.events, 1);
     }
 
     #[test]
