@@ -186,7 +186,7 @@ struct Scores {
     alone: MetricLogs,
     log_srm: f64,
     suspicious: bool,
-    /// History condemns, but the holdback is as bad.
+    /// History condemns, but the holdback does not bear it out.
     shared_incident: bool,
     /// The candidate is slower than stable was at that load.
     slow_at_load: bool,
@@ -485,7 +485,7 @@ impl Judge {
         if self.holdback.is_some() {
             return;
         }
-        self.holdback = Some(Holdback::new());
+        self.holdback = Some(Holdback::new(self.counted.blue_requests));
         // Stable's part of this release is a window, too.
         let own = history::Window { n: self.counted.blue_requests, errors: self.counted.blue_errors };
         let windows: Vec<history::Window> = history.errors.iter().copied().chain([own]).collect();
@@ -696,12 +696,13 @@ impl Judge {
     fn score(&mut self) {
         let analysis = &self.analysis;
         self.control.noisy |= self.control.log_e() >= log(analysis.noisy_at);
-        // Once the holdback acquits, what history alone says is a shared incident.
-        let acquitted = self.holdback.as_ref().is_some_and(|holdback| holdback.acquits(analysis.beta));
         let mut counted = f64::NEG_INFINITY;
         // Any window may reach its own threshold: what counts is the one that is nearest.
         let (mut log_e, mut metrics) = (f64::NEG_INFINITY, MetricLogs::default());
         let mut alone = MetricLogs::default();
+        let bears_out = self.holdback.as_ref().is_none_or(|holdback| {
+            holdback.bears_out(self.counted.blue_requests, analysis.alpha, analysis.beta)
+        });
         for sitting in &self.sittings {
             let Some(case) = &sitting.case else { continue };
             let everyone = case.metrics(analysis, self.control.noisy);
@@ -713,10 +714,14 @@ impl Judge {
             let all = said.combine(analysis) + ln_part;
             alone.raise_to(&said, ln_part);
             let without_history = MetricLogs { history: said.history.map(|log_e| log_e.min(0.0)), ..said };
-            counted = counted.max(if acquitted { without_history.combine(analysis) + ln_part } else { all });
+            let counts = if bears_out { said } else { without_history };
+            counted = counted.max(counts.combine(analysis) + ln_part);
             if all > log_e {
                 (log_e, metrics) = (all, said);
             }
+        }
+        if let Some(holdback) = &mut self.holdback {
+            holdback.ask(alone.history.is_some_and(|log_e| log_e >= log(analysis.hold_at)));
         }
         let groups = self.srm.iter();
         let log_srm = groups.fold(0.0, |sum, (split, (candidate, stable))| {

@@ -123,6 +123,18 @@ pub fn keyless_bursts() -> Setting {
     }
 }
 
+/// After cutover something that both colors use falls ill: both fail four times as often. History says so of nearly every one
+/// of these releases, which is no reason to take them back.
+pub fn incident() -> Setting {
+    Setting {
+        shares: vec![0.05, 0.25, 0.5],
+        holdback: Some(0.95),
+        incident: 4.0,
+        sessions: passing(),
+        ..Setting::plain("a shared incident after cutover", live())
+    }
+}
+
 /// A fault that starts after so many hours at 1,000 requests/s: by then every slot has failed once, whoever asks.
 pub fn late(hours: u64) -> [Setting; 3] {
     let fault = |setting: Setting| {

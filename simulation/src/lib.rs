@@ -59,6 +59,8 @@ pub struct Setting {
     pub bursts: Option<Bursts>,
     /// Chance that a report is lost, and that one arrives twice.
     pub loss: f64,
+    /// From cutover on the error rate of both colors is this many times what it was: a shared incident.
+    pub incident: f64,
     /// A proxy that lies.
     pub liar: Option<Liar>,
     /// What is wrong with the candidate.
@@ -193,6 +195,7 @@ impl Setting {
             latency: Latency { median_ms: 40.0, sigma: 0.5, utilization: 0.0 },
             bursts: None,
             loss: 0.0,
+            incident: 1.0,
             liar: None,
             fault: None,
             analysis,

@@ -62,6 +62,8 @@ struct Release<'a> {
     evented: Vec<bool>,
     /// The present rate over the mean one.
     wave: f64,
+    /// Likewise of errors, since an incident began.
+    incident: f64,
     /// Told to the rule with the next tick.
     cuts_over: bool,
     share: f64,
@@ -133,6 +135,7 @@ impl<'a> Release<'a> {
             predicted: vec![false; slots],
             evented: vec![false; slots],
             wave: 1.0,
+            incident: 1.0,
             cuts_over: false,
             share: 0.0,
             epoch: 0,
@@ -182,6 +185,7 @@ impl<'a> Release<'a> {
                             self.outcome.promoted_ms = Some(t_ms);
                             if let Some(share) = holdback {
                                 self.cuts_over = true;
+                                self.incident = setting.incident;
                                 self.open(share, rule);
                             }
                         }
@@ -210,7 +214,7 @@ impl<'a> Release<'a> {
         while self.until_next <= 0.0 {
             self.until_next += self.chance.exponential(1.0);
             let member = self.population.next(&mut self.chance);
-            self.request(t_ms, member, setting.errors * wave);
+            self.request(t_ms, member, setting.errors * wave * self.incident);
         }
         self.burst(t_ms, seconds);
         while self.hung.front().is_some_and(|(due, ..)| *due <= t_ms) {

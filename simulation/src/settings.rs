@@ -36,7 +36,8 @@ pub fn compared() -> Analysis {
 
 pub(super) const MINUTE_MS: u64 = 60_000;
 
-/// Faults, each with the band in which the mean delay must lie, s: as published, those of events as measured first.
+/// Faults, each with the band in which the mean delay must lie, s: as published, those of events and after cutover as
+/// measured first.
 pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
     let plain = |name| Setting::plain(name, per_request());
     let long = |name| Setting { duration_ms: 20 * MINUTE_MS, ..plain(name) };
@@ -63,6 +64,16 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
             }
             .with(FaultKind::Events(8.0)),
             wide(8.2),
+        ),
+        (
+            Setting {
+                sessions: passing(),
+                shares: vec![0.05, 0.25, 0.5],
+                holdback: Some(0.95),
+                ..Setting::plain(".5 → 5 % after cutover, passing sessions", live())
+            }
+            .with_from(7 * MINUTE_MS, FaultKind::Errors(0.05)),
+            wide(40.0),
         ),
     ]
 }

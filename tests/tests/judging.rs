@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test asserts by panicking
 
 use hueshift::cli::simulate;
-use hueshift_core::judge::{Analysis, Line, Mode};
+use hueshift_core::judge::{Analysis, Line, Metric, Mode};
 use hueshift_simulation::liars::Case;
 use hueshift_simulation::{
     AlwaysFires, FaultKind, Foretells, NeverFires, Ours, Rule, SaysNothing, Setting, healthy, liars, most_in,
@@ -67,6 +67,16 @@ fn without_its_guard_a_world_is_lost() {
         tell(format_args!("{}, {lost}", promise::told(&count)));
         assert!(promise::healthy(&count, 0.0).is_err(), "{}, {lost}", setting.name);
     }
+}
+
+/// Something that both colors use falls ill after cutover: history condemns nearly every release, the holdback none.
+#[test]
+fn a_shared_incident_after_cutover_takes_no_healthy_release_back() {
+    let setting = healthy::incident();
+    let count = run_many(&setting, SEED, runs(200), || ours(&setting));
+    tell(format_args!("{}", promise::told(&count)));
+    assert!(count.fired(Metric::History) * 2 >= count.runs(), "the world is too easy");
+    assert!(count.rollbacks() <= most_in(count.runs(), promise::ALPHA));
 }
 
 /// Without session keys a request is a draw of its own only if failures come one by one. Where they do not, a healthy

@@ -260,6 +260,25 @@ async fn a_right_that_is_taken_away_stops_a_release_before_its_first_route(clust
         shop.traffic()[1].to_string().contains("hs1.").then_some(())
     })
     .await;
+
+    // Deleted while no controller is there to see it: the next one gives the routes back before the object may go.
+    let scale = |replicas: &str| {
+        cluster.kubectl(&["-n", "hueshift-system", "scale", "deployment", "hueshift", replicas]);
+    };
+    scale("--replicas=0");
+    wait_for("the controller to be gone", SOON, async || {
+        let pods = cluster.kubectl(&["-n", "hueshift-system", "get", "pods", "-o", "name"]);
+        pods.trim().is_empty().then_some(())
+    })
+    .await;
+    cluster.kubectl(&["-n", "revoked", "delete", "bluegreen", "pricing", "--wait=false"]);
+    scale("--replicas=1");
+    wait_for("the object to go", SOON, async || {
+        let left = cluster.kubectl(&["-n", "revoked", "get", "bluegreens", "-o", "name"]);
+        left.trim().is_empty().then_some(())
+    })
+    .await;
+    assert!(!shop.traffic()[1].to_string().contains("hs1."), "nothing is split without a judge");
 }
 
 async fn what_a_policy_asks_is_in_force_and_a_violation_keeps_every_release_from_beginning(

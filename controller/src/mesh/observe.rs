@@ -287,6 +287,7 @@ impl<B: Beside> Eyes<B> {
                 continue;
             };
             if document.metadata.deletion_timestamp.is_some() {
+                self.look_once_more(name, &key, &document);
                 self.say_farewell(name, &key, document);
                 continue;
             }
@@ -317,6 +318,20 @@ impl<B: Beside> Eyes<B> {
             }
         }
         again
+    }
+
+    /// One that was deleted while nobody looked must still be seen, for its routes to be given back.
+    fn look_once_more(&self, name: &Name, key: &str, document: &Document) {
+        if self.shared.sights.get(key).is_some() {
+            return;
+        }
+        let known = self.known_revisions(key, document);
+        match sight::look(&self.cluster, name, document, &known) {
+            Ok(sight) => {
+                self.shared.sights.put(key, Arc::new(self.newest(sight)));
+            }
+            Err(refusal) => self.refuse(key, refusal),
+        }
     }
 
     fn note_subject(&self, key: &str, document: &Document) {

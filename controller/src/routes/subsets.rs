@@ -179,7 +179,9 @@ pub fn named_subsets(virtual_services: &[Value], managed: &Managed) -> PerColor<
 
 fn cannot_tell_apart(wanted: &Subsets) -> Option<SubsetReason> {
     let empty = Color::BOTH.into_iter().find(|color| wanted.labels.get(*color).is_empty());
-    let same = wanted.labels.blue == wanted.labels.green;
+    // Pods that carry the labels of both would serve both colors: some label must have a value of its own in each.
+    let (blue, green) = (&wanted.labels.blue, &wanted.labels.green);
+    let same = !blue.iter().any(|(key, value)| green.get(key).is_some_and(|other| other != value));
     empty.map(SubsetReason::NoLabels).or_else(|| same.then_some(SubsetReason::SameLabels))
 }
 
@@ -353,7 +355,7 @@ impl fmt::Display for SubsetReason {
                 "it has a workloadSelector, so other callers would miss the subsets; name a rule without one in spec.routing.destinationRule",
             ),
             SubsetReason::SameLabels => f.write_str(
-                "both colors select the same pods; give the two workloads different labels, or set the colors' labels in the BlueGreen",
+                "a pod can have the labels of both colors and would serve both; give some label of the two workloads a value of its own in each, such as `color: blue` and `color: green`, or set the colors' labels in the BlueGreen",
             ),
             SubsetReason::NoLabels(color) => write!(
                 f,

@@ -434,6 +434,9 @@ fn subsets_that_contradict_are_conflicts_with_a_remedy() {
     named.rule = Some("pricing".to_owned());
     let mut same = wanted();
     same.labels.green = same.labels.blue.clone();
+    // A second Deployment that only adds a label: blue's subset would choose its pods, too.
+    let mut within = same.clone();
+    within.labels.green.insert("track".to_owned(), "green".to_owned());
     let mut none = wanted();
     none.labels.green.clear();
     let selector = json!({"workloadSelector": {"matchLabels": {"a": "b"}}});
@@ -445,6 +448,7 @@ fn subsets_that_contradict_are_conflicts_with_a_remedy() {
         (vec![rule("hueshift-price", "files", json!({}))], wanted(), "DestinationRuleOfOtherHost"),
         (vec![rule("pricing", "pricing", selector)], named, "DestinationRuleForSomeWorkloads"),
         (vec![], same, "ColorsNotApart"),
+        (vec![], within, "ColorsNotApart"),
         (vec![], none, "ColorsNotApart"),
     ];
     for (rules, wanted, reason) in cases {

@@ -113,9 +113,16 @@ impl Hand {
 
     async fn give_back(&self, name: &Name, document: &Document) -> Result<(), String> {
         let service = key(name);
-        let Some(sight) = self.shared.sights.get(&service) else { return Ok(()) };
         let state = self.shared.states.get(&service).or_else(|| memory::state(&document.status).0);
+        // Without a state nothing of it was ever routed.
         let Some(state) = state else { return Ok(()) };
+        let Some(sight) = self.shared.sights.get(&service) else {
+            if !state.phase.is_open() {
+                return Ok(());
+            }
+            let why = self.shared.refusals.get(&service).map_or_else(String::new, |why| why.text);
+            return Err(format!("release {} is open and its routes cannot be read: {why}", state.release));
+        };
         let managed = sight.managed.with(Route { stable: state.live, plan: None });
         match self.rewrite(&sight, &managed).await {
             Ok(_) => {}
@@ -126,6 +133,10 @@ impl Hand {
                     _ => return Err(why),
                 }
             }
+        }
+        // Routes that named both colors reach Envoy before the subset goes: until then requests would find no cluster.
+        if state.phase.is_open() {
+            tokio::time::sleep(self.subsets_first).await;
         }
         let virtual_services = calls::virtual_services(&self.client, Some(&name.0));
         let list = call(virtual_services.list(&kube::api::ListParams::default()))
