@@ -489,7 +489,8 @@ impl Judge {
         // Stable's part of this release is a window, too.
         let own = history::Window { n: self.counted.blue_requests, errors: self.counted.blue_errors };
         let windows: Vec<history::Window> = history.errors.iter().copied().chain([own]).collect();
-        self.history_limit = history::error_limit(&windows).filter(|limit| *limit > 0.0);
+        let wrong = history::limit_alpha(self.analysis.alpha);
+        self.history_limit = history::error_limit(&windows, wrong).filter(|limit| *limit > 0.0);
         if let Some(limit) = self.history_limit {
             let cases = self.sittings.iter_mut().flat_map(Sitting::cases);
             cases.for_each(|case| case.begin_history(limit));

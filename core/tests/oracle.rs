@@ -475,9 +475,15 @@ fn history_null(file: &Value) -> usize {
             .map(|w| history::Window { n: int(&w[0]), errors: int(&w[1]) })
             .collect();
         for (window, want) in windows.iter().zip(floats(&case["upper"])) {
-            close(rate_upper_limit(window.errors, window.n, history::CONFIDENCE), want, 1e-8, 0.0, &what);
+            close(
+                rate_upper_limit(window.errors, window.n, 1.0 - history::LIMIT_ALPHA),
+                want,
+                1e-8,
+                0.0,
+                &what,
+            );
         }
-        let p0 = history::error_limit(&windows).unwrap();
+        let p0 = history::error_limit(&windows, history::LIMIT_ALPHA).unwrap();
         close(p0, float(&case["p0"]), 1e-8, 0.0, &what);
         let test = OneSample::above(float(&case["p0"]));
         let (mut n, mut errors) = (0, 0);

@@ -4,7 +4,7 @@
 //! judge was built with. What the product sets differently from a world's defaults is in [`Analysis::live`].
 
 use super::certificate::Tolerance;
-use super::history::LIMIT_ALPHA;
+use super::history::limit_alpha;
 use super::scales::Scale;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -282,7 +282,7 @@ impl Analysis {
 
     /// What of alpha the tests may spend.
     pub fn budget(&self) -> f64 {
-        let limits = if self.metrics.contains(&Metric::History) { LIMIT_ALPHA } else { 0.0 };
+        let limits = if self.metrics.contains(&Metric::History) { limit_alpha(self.alpha) } else { 0.0 };
         self.alpha - limits
     }
 
@@ -301,8 +301,6 @@ impl Analysis {
             if ok { Ok(()) } else { Err(AnalysisError::OutOfRange { field, wanted }) }
         };
         rule(between(self.alpha, 0.0, 1.0), "alpha", "between 0 and 1")?;
-        let history = self.metrics.contains(&Metric::History);
-        rule(!history || self.alpha > LIMIT_ALPHA, "alpha", "above 0.001 where `history` is judged")?;
         rule(self.load_tolerance.is_none_or(positive), "load_tolerance", "above 0")?;
         rule(self.renew_ms.is_none_or(|ms| ms >= 1_000), "renew_ms", "at least 1000")?;
         rule(between(self.beta, 0.0, 1.0), "beta", "between 0 and 1")?;
