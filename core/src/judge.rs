@@ -660,6 +660,11 @@ impl Judge {
     }
 
     fn certify(&mut self, hearing: &Hearing) {
+        // By the last tick's word: scoring changes no evidence, so that a record comes to the same verdict again.
+        let history_speaks = |log_e| log_e >= log(self.analysis.hold_at);
+        if let Some(holdback) = &mut self.holdback {
+            holdback.ask(self.last.alone.history.is_some_and(history_speaks));
+        }
         let fresh = self.units.take(hearing);
         let (n, bad) = self.units.totals();
         self.certificates.set_units(n, bad);
@@ -720,9 +725,6 @@ impl Judge {
             if all > log_e {
                 (log_e, metrics) = (all, said);
             }
-        }
-        if let Some(holdback) = &mut self.holdback {
-            holdback.ask(alone.history.is_some_and(|log_e| log_e >= log(analysis.hold_at)));
         }
         let groups = self.srm.iter();
         let log_srm = groups.fold(0.0, |sum, (split, (candidate, stable))| {

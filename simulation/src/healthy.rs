@@ -123,8 +123,8 @@ pub fn keyless_bursts() -> Setting {
     }
 }
 
-/// After cutover something that both colors use falls ill: both fail four times as often. History says so of nearly every one
-/// of these releases, which is no reason to take them back.
+/// After cutover something that both colors use falls ill: both fail four times as often. History says so of nearly
+/// every one of these releases, which is no reason to take them back.
 pub fn incident() -> Setting {
     Setting {
         shares: vec![0.05, 0.25, 0.5],

@@ -76,8 +76,8 @@ pub enum SubsetReason {
     OtherLabels(String),
     /// It applies to some workloads only.
     ForSomeWorkloads,
-    /// Both colors select the same pods.
-    SameLabels,
+    /// One pod can have the labels of both colors.
+    NotApart,
     /// A color selects every pod of the service.
     NoLabels(Color),
 }
@@ -181,8 +181,8 @@ fn cannot_tell_apart(wanted: &Subsets) -> Option<SubsetReason> {
     let empty = Color::BOTH.into_iter().find(|color| wanted.labels.get(*color).is_empty());
     // Pods that carry the labels of both would serve both colors: some label must have a value of its own in each.
     let (blue, green) = (&wanted.labels.blue, &wanted.labels.green);
-    let same = !blue.iter().any(|(key, value)| green.get(key).is_some_and(|other| other != value));
-    empty.map(SubsetReason::NoLabels).or_else(|| same.then_some(SubsetReason::SameLabels))
+    let not_apart = !blue.iter().any(|(key, value)| green.get(key).is_some_and(|other| other != value));
+    empty.map(SubsetReason::NoLabels).or_else(|| not_apart.then_some(SubsetReason::NotApart))
 }
 
 /// The rule of the exact host that istiod takes policies from: of several it merges, the oldest leads. Ours counts
@@ -326,7 +326,7 @@ impl SubsetReason {
             SubsetReason::OtherHost(_) => "DestinationRuleOfOtherHost",
             SubsetReason::OtherLabels(_) => "SubsetConflict",
             SubsetReason::ForSomeWorkloads => "DestinationRuleForSomeWorkloads",
-            SubsetReason::SameLabels | SubsetReason::NoLabels(_) => "ColorsNotApart",
+            SubsetReason::NotApart | SubsetReason::NoLabels(_) => "ColorsNotApart",
         }
     }
 }
@@ -354,7 +354,7 @@ impl fmt::Display for SubsetReason {
             SubsetReason::ForSomeWorkloads => f.write_str(
                 "it has a workloadSelector, so other callers would miss the subsets; name a rule without one in spec.routing.destinationRule",
             ),
-            SubsetReason::SameLabels => f.write_str(
+            SubsetReason::NotApart => f.write_str(
                 "a pod can have the labels of both colors and would serve both; give some label of the two workloads a value of its own in each, such as `color: blue` and `color: green`, or set the colors' labels in the BlueGreen",
             ),
             SubsetReason::NoLabels(color) => write!(
