@@ -290,6 +290,11 @@ pub struct AnalysisSpec {
     /// What else is counted and judged like errors; absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub custom: Option<CustomSpec>,
+    /// How latencies are compared.
+    pub latency: LatencySpec,
+    /// An error rate that the candidate may not exceed, whatever stable's is; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slo: Option<SloSpec>,
     /// Who is always believed, as a `ReleasePolicy` names them; documents cannot say it.
     #[serde(skip)]
     pub trusted_principals: Vec<String>,
@@ -340,6 +345,30 @@ pub struct CustomSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::word")]
     pub header: Option<String>,
+}
+
+/// How much longer the candidate may take than stable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = rules::latency()))]
+pub struct LatencySpec {
+    /// Ratio of latencies that is still acceptable, 1..=4. It is taken down to a whole power of 2^(1/16), 4 %.
+    pub tolerance: f64,
+    /// How long after each raise of the share latencies do not count, of both colors, 0s..=10m: caches are cold then.
+    /// Failures always count.
+    #[serde(with = "human_duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub warmup: Duration,
+}
+
+/// A ceiling on the candidate's errors, judged without a control. It also fires in an incident that both colors share,
+/// so it is off unless somebody writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::slo()))]
+pub struct SloSpec {
+    /// Failures per request, 0 < rate <= 0.5. A failing session counts once.
+    pub error_rate: f64,
 }
 
 /// How predictions are compared.
@@ -404,9 +433,17 @@ impl Default for AnalysisSpec {
             absolute_certificate: true,
             predictions: None,
             custom: None,
+            latency: LatencySpec::default(),
+            slo: None,
             trusted_principals: Vec::new(),
             fuse: FuseSpec::default(),
         }
+    }
+}
+
+impl Default for LatencySpec {
+    fn default() -> Self {
+        LatencySpec { tolerance: 1.19, warmup: Duration::ZERO }
     }
 }
 

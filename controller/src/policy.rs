@@ -119,6 +119,12 @@ fn knobs(policies: &[&ReleasePolicy], spec: &mut Spec, out: &mut Vec<Violation>)
     bound("beta", |policy| policy.max_beta, &mut wished.beta, default.beta);
     bound("ratioMargin", |policy| policy.max_ratio_margin, &mut wished.ratio_margin, default.ratio_margin);
     bound("errorFloor", |policy| policy.max_error_floor, &mut wished.error_floor, default.error_floor);
+    bound(
+        "latency.tolerance",
+        |policy| policy.max_latency_tolerance,
+        &mut wished.latency.tolerance,
+        default.latency.tolerance,
+    );
 }
 
 fn holdback(policies: &[&ReleasePolicy], spec: &mut Spec, out: &mut Vec<Violation>) {

@@ -9,7 +9,8 @@
 mod words;
 
 pub use self::words::{
-    chance, ended, errors_came, events, goes_on, held, noisy, odds, percent, predictions_moved, rolls_back,
+    chance, complaint, ended, errors_came, events, goes_on, held, noisy, odds, percent, predictions_moved,
+    rolls_back,
 };
 
 use hueshift_core::color::{Color, PerColor};
@@ -199,6 +200,9 @@ pub struct EvidenceView {
     pub verdict: Verdict,
     /// ln E that the candidate is worse than acceptable.
     pub log_e: f64,
+    /// What speaks most against the candidate; absent while nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leading: Option<Cause>,
     /// Rollback at this ln E: ln(1/alpha).
     pub rollback_at: f64,
     /// Held at this ln E.
@@ -227,6 +231,9 @@ pub struct EvidenceView {
     /// Events that somebody named, where they are judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<CustomView>,
+    /// The error rate that the document allows, where it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<f64>,
     /// Why it is held although no odds say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_by: Option<HeldBy>,
@@ -411,6 +418,10 @@ pub enum Cause {
     Predictions,
     /// More of the events that somebody named than stable, beyond chance.
     Custom,
+    /// More errors than the document's ceiling, beyond chance.
+    Slo,
+    /// After cutover more errors than stable had before, beyond chance, and than the holdback.
+    History,
     /// Nothing but errors for seconds.
     Dead,
     /// The fuse inside the proxies tripped.

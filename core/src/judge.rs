@@ -42,6 +42,7 @@ pub mod tally;
 pub mod testimony;
 pub mod trips;
 pub mod verdict;
+pub mod warmup;
 pub mod watches;
 pub mod witness;
 
@@ -82,6 +83,7 @@ use share::SecondErrors;
 use tally::{Delta, Outcome, Tally};
 use testimony::{Closed, Hearing, Sessions, Testimony};
 use units::Units;
+use warmup::Warmup;
 use witness::{Absent, Witnesses};
 
 /// The judge of one release.
@@ -109,6 +111,8 @@ pub struct Judge {
     witnesses: Option<Witnesses>,
     control: Control,
     guard: Option<LoadGuard>,
+    #[serde(default)]
+    warmup: Warmup,
     /// Stable's latencies by its load.
     at_load: load::Past,
     /// Since cutover.
@@ -223,6 +227,7 @@ impl Judge {
             sittings,
             control: Control::new(schedule(&analysis, None)),
             guard: analysis.load_tolerance.map(LoadGuard::new),
+            warmup: Warmup::default(),
             at_load: load::Past::default(),
             holdback: None,
             history_limit: None,
@@ -396,6 +401,7 @@ impl Judge {
                 // A latch is no evidence: whether it condemns must follow from what is there.
                 judge.condemned = false;
                 judge.last.too_far = false;
+                judge.counted = judge.tally.counted().unwrap_or(judge.counted);
                 judge.score();
                 Ok(judge.evidence())
             }
@@ -434,11 +440,12 @@ impl Judge {
                 self.count(row, &delta);
                 started.0 = started.0.saturating_add(delta.green.n);
                 started.1 = started.1.saturating_add(delta.blue.n);
+                self.warmup.see(t_ms, row.split);
                 let stratum = (row.proxy.clone(), row.epoch);
                 self.book(t_ms, &stratum, row.split, &delta);
                 let said = hearing.strata.entry(stratum).or_default();
                 said.add(row, &delta, self.analysis.mode);
-                if t_ms > self.analysis.latency_warmup_ms {
+                if self.is_warm(t_ms) {
                     self.observe(row, &delta, &mut observed);
                 }
                 self.book_firsts(t_ms, row, said);
@@ -474,6 +481,11 @@ impl Judge {
                 new.iter().for_each(|(bucket, n)| buckets::add(side, clamped(*bucket), *n));
             }
         }
+    }
+
+    /// Whether latencies count by now.
+    fn is_warm(&self, t_ms: u64) -> bool {
+        t_ms > self.analysis.latency_warmup_ms && self.warmup.is_over(t_ms, self.analysis.raise_warmup_ms)
     }
 
     /// Whether latencies may be compared now.
@@ -543,7 +555,7 @@ impl Judge {
         if !self.counts_firsts() {
             return;
         }
-        if t_ms > self.analysis.latency_warmup_ms
+        if self.is_warm(t_ms)
             && self.is_comparable()
             && let Some(reference) = &mut self.reference
         {
@@ -562,15 +574,12 @@ impl Judge {
 
     fn book(&mut self, t_ms: u64, stratum: &Stratum, split: f64, delta: &Delta) {
         let counts_firsts = self.counts_firsts();
-        let comparable = self.is_comparable();
+        let comparable = self.is_warm(t_ms) && self.is_comparable();
         let Some(block) = self.blocks.add(t_ms, stratum.clone(), split, delta) else { return };
         if counts_firsts {
             return;
         }
-        if t_ms > self.analysis.latency_warmup_ms
-            && comparable
-            && let Some(reference) = &mut self.reference
-        {
+        if comparable && let Some(reference) = &mut self.reference {
             reference.book(&mut block.latency, &delta.blue, &delta.green);
         }
         if self.analysis.metrics.contains(&Metric::Predictions) {

@@ -41,6 +41,9 @@ pub struct PolicySpec {
     /// Largest error rate below which nothing is rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_error_floor: Option<f64>,
+    /// Largest ratio of latencies that may count as acceptable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_latency_tolerance: Option<f64>,
     /// Largest rise of the candidate's share in one step, the cutover included.
     #[serde(default, with = "percent::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::share")]

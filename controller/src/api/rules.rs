@@ -308,6 +308,45 @@ pub(super) fn analysis() -> Value {
     ])
 }
 
+/// Of `spec.analysis.latency`.
+pub(super) fn latency() -> Value {
+    json!([
+        rule_at(
+            ".tolerance",
+            Invalid,
+            "!has(self.tolerance) || (self.tolerance >= 1.0 && self.tolerance <= 4.0)",
+            "write 1 to 4; 1.19 accepts that an answer takes a fifth longer",
+        ),
+        rule_at(
+            ".warmup",
+            Invalid,
+            format!(
+                "!has(self.warmup) || !{} || (!self.warmup.contains('d') && duration(self.warmup) <= duration('10m'))",
+                is_time("self.warmup")
+            ),
+            "write 10m or less: no latency is judged meanwhile, such as 30s",
+        ),
+    ])
+}
+
+/// Of `spec.analysis.slo`.
+pub(super) fn slo() -> Value {
+    json!([
+        rule_at(
+            ".errorRate",
+            Missing,
+            "has(self.errorRate)",
+            "name the error rate that the candidate may not exceed, such as `errorRate: 0.05`",
+        ),
+        rule_at(
+            ".errorRate",
+            Invalid,
+            "!has(self.errorRate) || (self.errorRate > 0.0 && self.errorRate <= 0.5)",
+            "write more than 0, at most 0.5, such as 0.05",
+        ),
+    ])
+}
+
 /// Of `spec.analysis.predictions`.
 pub(super) fn predictions() -> Value {
     let (min, max) = ("(has(self.min) ? self.min : 0.0)", "(has(self.max) ? self.max : 1.0)");
@@ -390,10 +429,10 @@ pub(super) fn policy() -> Value {
     json!([
         rule(
             "has(self.maxAlpha) || has(self.maxBeta) || has(self.maxRatioMargin) || has(self.maxErrorFloor) \
-             || has(self.largestStep) || has(self.minHoldback) || has(self.minSoak) || has(self.advance) \
+             || has(self.maxLatencyTolerance) || has(self.largestStep) || has(self.minHoldback) || has(self.minSoak) || has(self.advance) \
              || has(self.trustedPrincipals)",
-            "it asks nothing: set at least one of maxAlpha, maxBeta, maxRatioMargin, maxErrorFloor, largestStep, minHoldback, \
-             minSoak, advance, trustedPrincipals",
+            "it asks nothing: set at least one of maxAlpha, maxBeta, maxRatioMargin, maxErrorFloor, \
+             maxLatencyTolerance, largestStep, minHoldback, minSoak, advance, trustedPrincipals",
         ),
         rule_at(
             ".maxAlpha",
@@ -418,6 +457,12 @@ pub(super) fn policy() -> Value {
             Invalid,
             "!has(self.maxErrorFloor) || (self.maxErrorFloor > 0.0 && self.maxErrorFloor <= 0.1)",
             "write more than 0, at most 0.1, such as 0.001",
+        ),
+        rule_at(
+            ".maxLatencyTolerance",
+            Invalid,
+            "!has(self.maxLatencyTolerance) || (self.maxLatencyTolerance >= 1.0 && self.maxLatencyTolerance <= 4.0)",
+            "write 1 to 4, such as 1.19",
         ),
         rule_at(
             ".largestStep",

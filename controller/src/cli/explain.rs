@@ -7,8 +7,8 @@ use super::screen::{Ink, Screen, columns};
 use super::{Done, Which, ask, say};
 use crate::text::visible;
 use crate::view::{
-    EvidenceView, HeldBy, Phase, ServiceView, View, chance, ended, events, goes_on, held, odds, percent,
-    predictions_moved, rolls_back,
+    EvidenceView, HeldBy, Phase, ServiceView, View, chance, complaint, ended, events, goes_on, held, odds,
+    percent, predictions_moved, rolls_back,
 };
 use hueshift_core::color::Color;
 use hueshift_core::judge::Verdict;
@@ -196,6 +196,11 @@ fn why(service: &ServiceView, now_ms: u64) -> String {
         let rate = |color: Color| evidence.counted.get(color).rate().map_or("-".to_owned(), percent);
         format!("errors {} vs {}", rate(candidate), rate(live))
     };
+    // What it rests on, which need not be errors.
+    let against = |evidence: &EvidenceView| match evidence.leading {
+        Some(cause) => complaint(cause, candidate, &evidence.counted, Some(evidence)),
+        None => rates(evidence),
+    };
     match (&service.evidence, service.phase) {
         (_, Phase::RollingBack) => {
             "the candidate was given up; its revision is not tried again until a person says so".to_owned()
@@ -217,15 +222,18 @@ fn why(service: &ServiceView, now_ms: u64) -> String {
             }
             Verdict::Hold => format!(
                 "{}: {candidate} looks worse than {live}; chance explains that at {}, so the share stays where it is",
-                rates(evidence),
+                against(evidence),
                 odds(evidence.log_e)
             ),
             Verdict::Certified => {
                 format!("{}: {candidate} is proven good enough for this share", rates(evidence))
             }
+            Verdict::Rollback if evidence.predictions.is_some_and(|seen| seen.too_far) => {
+                format!("{}, so it is condemned", against(evidence))
+            }
             Verdict::Rollback => format!(
                 "{}: chance explains that at {} only, so it is condemned",
-                rates(evidence),
+                against(evidence),
                 odds(evidence.log_e)
             ),
         },

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Longest time that any field may ask for.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Longest time without a word on latency.
+const LONGEST_WARMUP: Duration = Duration::from_secs(600);
 /// Most steps of a ramp: each needs evidence of its own.
 const MAX_STEPS: usize = 20;
 /// Most session keys: all of them travel in the route name, which Istio bounds.
@@ -358,6 +360,26 @@ fn analysis(spec: &AnalysisSpec, out: &mut Notes) {
         within(spec.error_floor, 0.1),
         "write more than 0, at most 0.1, such as 0.001",
     );
+    range(
+        "latency.tolerance",
+        spec.latency.tolerance,
+        (1.0..=4.0).contains(&spec.latency.tolerance),
+        "write 1 to 4; 1.19 accepts that an answer takes a fifth longer",
+    );
+    range(
+        "latency.warmup",
+        spec.latency.warmup.as_secs_f64(),
+        spec.latency.warmup <= LONGEST_WARMUP,
+        "write 10m or less: no latency is judged meanwhile, such as 30s",
+    );
+    if let Some(slo) = &spec.slo {
+        range(
+            "slo.errorRate",
+            slo.error_rate,
+            within(slo.error_rate, 0.5),
+            "write more than 0, at most 0.5, such as 0.05",
+        );
+    }
     if let Some(predictions) = &spec.predictions {
         range(
             "predictions.bins",

@@ -8,8 +8,8 @@ use super::fields::{Fields, Problems, count, list, number, quantity, tell, text,
 use super::tree::{Node, Place, Value};
 use crate::api::{
     API_VERSION, Advance, AnalysisSpec, BlueGreen, ColorSpec, CustomSpec, FuseSpec, KIND, KeySpec,
-    OnInconclusive, PredictionsMode, PredictionsSpec, ReleaseSpec, RoutingSpec, SessionMode, SessionSpec,
-    SoakSpec, Spec, StepSpec, Workload, human_duration, percent,
+    LatencySpec, OnInconclusive, PredictionsMode, PredictionsSpec, ReleaseSpec, RoutingSpec, SessionMode,
+    SessionSpec, SloSpec, SoakSpec, Spec, StepSpec, Workload, human_duration, percent,
 };
 use hueshift_core::color::PerColor;
 use hueshift_core::share::Bps;
@@ -268,6 +268,8 @@ fn analysis(node: &Node, path: &str, out: &mut Problems) -> Option<AnalysisSpec>
     let predictions =
         fields.optional("predictions", None, |n, p, out| self::predictions(n, p, out).map(Some), out);
     let custom = fields.optional("custom", None, |n, p, out| self::custom(n, p, out).map(Some), out);
+    let latency = fields.optional("latency", default.latency, latency, out);
+    let slo = fields.optional("slo", None, |n, p, out| self::slo(n, p, out).map(Some), out);
     let fuse = fields.optional("fuse", default.fuse, fuse, out);
     fields.no_others(out);
     Some(AnalysisSpec {
@@ -280,6 +282,8 @@ fn analysis(node: &Node, path: &str, out: &mut Problems) -> Option<AnalysisSpec>
         absolute_certificate: absolute_certificate?,
         predictions: predictions?,
         custom: custom?,
+        latency: latency?,
+        slo: slo?,
         fuse: fuse?,
     })
 }
@@ -307,6 +311,22 @@ fn custom(node: &Node, path: &str, out: &mut Problems) -> Option<CustomSpec> {
     fields.no_others(out);
     let custom = CustomSpec { name: name?, client_errors: client_errors?, header: header? };
     Some(custom)
+}
+
+fn latency(node: &Node, path: &str, out: &mut Problems) -> Option<LatencySpec> {
+    let mut fields = Fields::of(node, path, out)?;
+    let default = LatencySpec::default();
+    let tolerance = fields.optional("tolerance", default.tolerance, number, out);
+    let warmup = fields.optional("warmup", default.warmup, duration, out);
+    fields.no_others(out);
+    Some(LatencySpec { tolerance: tolerance?, warmup: warmup? })
+}
+
+fn slo(node: &Node, path: &str, out: &mut Problems) -> Option<SloSpec> {
+    let mut fields = Fields::of(node, path, out)?;
+    let error_rate = fields.required("errorRate", "0.05", number, out);
+    fields.no_others(out);
+    Some(SloSpec { error_rate: error_rate? })
 }
 
 fn fuse(node: &Node, path: &str, out: &mut Problems) -> Option<FuseSpec> {

@@ -336,6 +336,8 @@ fn evidence(service: &Service, now_ms: u64) -> Option<EvidenceView> {
     Some(EvidenceView {
         verdict,
         log_e,
+        leading: (log_e > 0.0 || evidence.predictions.is_some_and(|seen| seen.too_far))
+            .then(|| verdict_view(service, stable.other())),
         rollback_at,
         hold_at,
         certificates,
@@ -347,6 +349,7 @@ fn evidence(service: &Service, now_ms: u64) -> Option<EvidenceView> {
         still_needed: still_needed(&evidence),
         still_ms: still_ms(service, &evidence, sessions, now_ms),
         predictions: evidence.predictions,
+        slo: trial.analysis().slo_error_rate,
         protection: evidence.protection,
         held_by: held_by(&evidence, trial.analysis()),
         custom: custom(service, &evidence),
@@ -442,6 +445,8 @@ fn verdict_view(service: &Service, candidate: Color) -> view::Cause {
         Some((Metric::Latency, _)) => view::Cause::Latency,
         Some((Metric::Predictions, _)) => view::Cause::Predictions,
         Some((Metric::Custom, _)) => view::Cause::Custom,
+        Some((Metric::Slo, _)) => view::Cause::Slo,
+        Some((Metric::History, _)) => view::Cause::History,
         _ if tally.hung.saturating_mul(2) > tally.errors => view::Cause::Hung,
         _ => view::Cause::Errors,
     }

@@ -77,7 +77,13 @@ pub fn analysis(service: &BlueGreen, earlier: Option<&Dispersion>) -> Analysis {
     if wished.custom.is_some() {
         live.metrics.push(Metric::Custom);
     }
+    if wished.slo.is_some() {
+        live.metrics.push(Metric::Slo);
+    }
     Analysis {
+        slo_error_rate: wished.slo.map(|slo| slo.error_rate),
+        latency_shift: buckets_within(wished.latency.tolerance),
+        raise_warmup_ms: ms(wished.latency.warmup),
         alpha: wished.alpha,
         beta: wished.beta,
         rho0: wished.ratio_margin,
@@ -86,6 +92,12 @@ pub fn analysis(service: &BlueGreen, earlier: Option<&Dispersion>) -> Analysis {
         p_ceiling: wished.absolute_certificate.then_some(0.01),
         ..live
     }
+}
+
+/// How many whole buckets of latency a tolerance allows.
+fn buckets_within(tolerance: f64) -> u32 {
+    // A bucket's own bound is inside, whatever the logarithm's last digit.
+    (16.0 * tolerance.log2() + 1e-9).max(0.0) as u32
 }
 
 /// The fuse that the filter runs for this service.

@@ -4,11 +4,11 @@
 //! that chance alone looks this bad: e to the minus ln E bounds exactly that.
 
 use super::{
-    Cause, Chance, Claim, CustomView, Earlier, End, EvidenceView, HeldBy, Phase, ReleaseRecord, ServiceView,
-    Unit,
+    Cause, Chance, Claim, Counted, CustomView, Earlier, End, EvidenceView, HeldBy, Phase, ReleaseRecord,
+    ServiceView, Unit,
 };
 use crate::text::visible;
-use hueshift_core::color::Color;
+use hueshift_core::color::{Color, PerColor};
 use hueshift_core::judge::dispersion::{CLUMPED_ABOVE, Dispersion};
 use hueshift_core::judge::evidence::Predictions;
 use hueshift_core::judge::predictions::Distance;
@@ -75,7 +75,7 @@ pub fn rolls_back(service: &ServiceView) -> Option<String> {
             let moved =
                 seen.map(|seen| format!(" or its answers surely moved by more than {}", seen.allowed));
             Some(format!(
-                "{candidate} has more errors than {} and chance explains them at {odds} or less{}; at once when it \
+                "{candidate} has more errors or takes longer than {} and chance explains it at {odds} or less{}; at once when it \
                  answers nothing but errors for 3 s or the fuse in the Envoys trips; or by `hueshift abort`",
                 service.live,
                 moved.unwrap_or_default()
@@ -98,36 +98,34 @@ pub fn ended(record: &ReleaseRecord) -> String {
                 shares.join(", ")
             );
         }
-        (_, Some(verdict @ (Cause::Errors | Cause::Hung | Cause::Latency))) => {
-            let rates = (record.requests.get(candidate).rate(), record.requests.get(stable).rate());
-            let rates = match rates {
-                (Some(bad), Some(good)) => format!("errors {} vs {}", percent(bad), percent(good)),
-                _ => "errors".to_owned(),
-            };
-            let what = match verdict {
-                Cause::Latency => format!("{candidate} takes longer than {stable}"),
-                Cause::Hung => format!("{candidate} leaves requests without an answer, {rates}"),
-                _ => rates,
-            };
+        (
+            _,
+            Some(
+                verdict @ (Cause::Errors
+                | Cause::Hung
+                | Cause::Latency
+                | Cause::Custom
+                | Cause::Slo
+                | Cause::History),
+            ),
+        ) => {
+            let what = complaint(verdict, candidate, &record.requests, record.evidence.as_ref());
             match &record.evidence {
                 Some(evidence) => format!("{what}, odds {} of being chance", odds(evidence.log_e)),
                 None => what,
             }
         }
-        (_, Some(Cause::Custom)) => match &record.evidence {
-            Some(EvidenceView { custom: Some(custom), log_e, .. }) => {
-                format!("{}, odds {} of being chance", events(custom, candidate), odds(*log_e))
+        (_, Some(Cause::Predictions)) => {
+            let evidence = record.evidence.as_ref();
+            let what = complaint(Cause::Predictions, candidate, &record.requests, evidence);
+            match evidence {
+                // A distance that is too large has no odds of its own.
+                Some(EvidenceView { predictions: None, log_e, .. }) => {
+                    format!("{what}, odds {} of being chance", odds(*log_e))
+                }
+                _ => what,
             }
-            _ => format!("{candidate} has more of the named events than {stable}"),
-        },
-        (_, Some(Cause::Predictions)) => match &record.evidence {
-            Some(EvidenceView { predictions: Some(seen), .. }) => predictions_moved(seen),
-            Some(evidence) => {
-                let odds = odds(evidence.log_e);
-                format!("{candidate} answers otherwise than {stable}, odds {odds} of being chance")
-            }
-            None => format!("{candidate} answers otherwise than {stable}"),
-        },
+        }
         (_, Some(Cause::Dead)) => {
             format!("{candidate} answered nothing but errors for 3 s while {stable} was fine")
         }
@@ -145,6 +143,41 @@ pub fn ended(record: &ReleaseRecord) -> String {
     };
     let verb = if record.end == End::Superseded { "superseded" } else { "rolled back" };
     format!("{verb} because {cause}")
+}
+
+/// What speaks against the candidate, without its odds: `errors 4.9 % vs 0.5 %`, `green takes longer than blue`.
+pub fn complaint(
+    cause: Cause,
+    candidate: Color,
+    requests: &PerColor<Counted>,
+    evidence: Option<&EvidenceView>,
+) -> String {
+    let stable = candidate.other();
+    let bad = requests.get(candidate).rate();
+    let rates = match (bad, requests.get(stable).rate()) {
+        (Some(bad), Some(good)) => format!("errors {} vs {}", percent(bad), percent(good)),
+        _ => "errors".to_owned(),
+    };
+    match cause {
+        Cause::Latency => format!("{candidate} takes longer than {stable}"),
+        Cause::Hung => format!("{candidate} leaves requests without an answer, {rates}"),
+        Cause::Custom => match evidence.and_then(|evidence| evidence.custom.as_ref()) {
+            Some(custom) => events(custom, candidate),
+            None => format!("{candidate} has more of the named events than {stable}"),
+        },
+        Cause::Predictions => match evidence.and_then(|evidence| evidence.predictions.as_ref()) {
+            Some(seen) => predictions_moved(seen),
+            None => format!("{candidate} answers otherwise than {stable}"),
+        },
+        Cause::Slo => match (bad, evidence.and_then(|evidence| evidence.slo)) {
+            (Some(bad), Some(most)) => {
+                format!("errors {} on {candidate}, at most {} is allowed", percent(bad), percent(most))
+            }
+            _ => format!("{candidate} has more errors than the document allows"),
+        },
+        Cause::History => format!("{candidate} fails more than {stable} did before the cutover, {rates}"),
+        _ => rates,
+    }
 }
 
 /// `clientErrors 9.1 % vs 0.8 %`.

@@ -69,6 +69,9 @@ pub struct Analysis {
     pub latency_guard_us: u64,
     /// Latency of this long after the start does not count, ms.
     pub latency_warmup_ms: u64,
+    /// Likewise, of this long after each raise of the share, ms.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub raise_warmup_ms: u64,
     /// How much more load per endpoint than stable the candidate may carry while latencies are compared; `null`:
     /// they always are.
     pub load_tolerance: Option<f64>,
@@ -207,6 +210,7 @@ impl Default for Analysis {
             latency_shift: 2,
             latency_guard_us: 2_000,
             latency_warmup_ms: 0,
+            raise_warmup_ms: 0,
             load_tolerance: None,
             renew_ms: None,
             prediction_bins: 20,
@@ -336,6 +340,10 @@ impl Analysis {
         }
         Ok(())
     }
+}
+
+fn is_zero(ms: &u64) -> bool {
+    *ms == 0
 }
 
 // === impl Metric ===

@@ -105,14 +105,15 @@ impl Case {
     pub fn hear(&mut self, scene: Scene<'_>, heard: &Heard<'_>, without: Without) {
         let t_ms = scene.t_ms.saturating_sub(scene.since_ms);
         let (requests, errors) = heard.requests(without);
-        if let Some(slo) = &mut self.slo {
-            slo.add(t_ms, requests, errors);
-        }
         let fresh = self.hear_errors(t_ms, heard, without, (requests, errors));
+        // A failing session counts once: fewer failures only lower these scores. (World files have it by requests.)
+        let failing = fresh.unwrap_or(errors).min(errors);
+        if let Some(slo) = &mut self.slo {
+            slo.add(t_ms, requests, if scene.analysis.firsts { failing } else { errors });
+        }
         self.hear_events(t_ms, heard, without, requests);
         if let Some(history) = &mut self.history {
-            // A failing session counts once: fewer failures only lower this score.
-            history.add(t_ms, requests, fresh.unwrap_or(errors).min(errors));
+            history.add(t_ms, requests, failing);
         }
         if let Some(latency) = &mut self.latency {
             let counts_firsts = scene.analysis.firsts && scene.analysis.mode == Mode::Sessions;

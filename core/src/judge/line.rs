@@ -79,6 +79,21 @@ pub struct Counted {
     pub green_errors: u64,
 }
 
+// === impl Counted ===
+
+impl Counted {
+    /// Both together.
+    #[must_use]
+    pub(super) fn and(self, other: Counted) -> Counted {
+        Counted {
+            blue_requests: self.blue_requests.saturating_add(other.blue_requests),
+            blue_errors: self.blue_errors.saturating_add(other.blue_errors),
+            green_requests: self.green_requests.saturating_add(other.green_requests),
+            green_errors: self.green_errors.saturating_add(other.green_errors),
+        }
+    }
+}
+
 // === impl MetricLogs ===
 
 impl MetricLogs {

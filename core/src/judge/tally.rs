@@ -3,7 +3,7 @@
 //! Rows are cumulative, so a lost row is healed by the next, and a repeated one adds nothing. A row that is refused
 //! changes nothing at all, its `seq` included.
 
-use super::line::RowCounts;
+use super::line::{Counted, RowCounts};
 use super::row::{Row, Side};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -72,6 +72,9 @@ struct Epoch {
     split: f64,
     /// Of the proxy's incarnation; `None` until it reported this epoch.
     last: Option<Last>,
+    /// What its earlier incarnations counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    past: Counted,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +121,13 @@ impl Tally {
     /// Rows so far, by what became of them.
     pub fn counts(&self) -> RowCounts {
         self.counts
+    }
+
+    /// What all strata add up to; `None`: some were left out.
+    pub(super) fn counted(&self) -> Option<Counted> {
+        let strata = self.proxies.values().flat_map(|proxy| proxy.epochs.values());
+        let sum = strata.map(Epoch::counted).fold(Counted::default(), Counted::and);
+        (self.left_out == 0).then_some(sum)
     }
 
     /// Forgets histograms: after a restore the next counts of each bucket are only a baseline.
@@ -176,10 +186,31 @@ impl Tally {
         let proxy = self.proxies.entry(row.proxy.clone()).or_default();
         if row.incarnation > proxy.incarnation {
             proxy.incarnation = row.incarnation;
-            proxy.epochs.values_mut().for_each(|epoch| epoch.last = None);
+            proxy.epochs.values_mut().for_each(Epoch::begin_again);
         }
-        let epoch = proxy.epochs.entry(row.epoch).or_insert(Epoch { split: row.split, last: None });
+        let new = Epoch { split: row.split, last: None, past: Counted::default() };
+        let epoch = proxy.epochs.entry(row.epoch).or_insert(new);
         epoch.last = Some(last);
+    }
+}
+
+// === impl Epoch ===
+
+impl Epoch {
+    /// A new incarnation counts from zero.
+    fn begin_again(&mut self) {
+        self.past = self.counted();
+        self.last = None;
+    }
+
+    fn counted(&self) -> Counted {
+        let of = |n: i64| u64::try_from(n).unwrap_or(0);
+        self.past.and(self.last.as_ref().map_or(Counted::default(), |Last { blue, green, .. }| Counted {
+            blue_requests: of(blue.requests),
+            blue_errors: of(blue.errors),
+            green_requests: of(green.requests),
+            green_errors: of(green.errors),
+        }))
     }
 }
 

@@ -190,6 +190,8 @@ fn cause(last: &ReleaseRecord) -> &'static str {
         Some(Cause::Latency) => "Latency",
         Some(Cause::Predictions) => "Predictions",
         Some(Cause::Custom) => "Custom",
+        Some(Cause::Slo) => "SLO",
+        Some(Cause::History) => "History",
         Some(Cause::Dead) => "Dead",
         Some(Cause::Fuse) => "Fuse",
         Some(Cause::Aborted) => "Aborted",
