@@ -341,17 +341,20 @@ mod tests {
 
     #[test]
     fn the_judges_knobs_are_bounded_each() {
-        let asks = json!({"maxBeta": 0.01, "maxRatioMargin": 1.1, "maxErrorFloor": 0.0005});
+        let asks = json!({"maxBeta": 0.01, "maxRatioMargin": 1.1, "maxErrorFloor": 0.0005, "maxLatencyTolerance": 1.1});
         let effective =
             apply(&[policy("careful", asks.clone())], &BTreeMap::new(), &spec("")).unwrap().analysis;
         assert_eq!((effective.beta, effective.ratio_margin, effective.error_floor), (0.01, 1.1, 0.0005));
-        let written = spec("  analysis: {beta: 0.1, ratioMargin: 3, errorFloor: 0.05}\n");
+        assert_eq!(effective.latency.tolerance, 1.1);
+        let written =
+            spec("  analysis: {beta: 0.1, ratioMargin: 3, errorFloor: 0.05, latency: {tolerance: 2}}\n");
         assert_eq!(
             told(&[policy("careful", asks)], &written),
             [
                 "spec.analysis.beta: 0.1 is above 0.01 (ReleasePolicy careful); write 0.01 or less",
                 "spec.analysis.ratioMargin: 3 is above 1.1 (ReleasePolicy careful); write 1.1 or less",
                 "spec.analysis.errorFloor: 0.05 is above 0.0005 (ReleasePolicy careful); write 0.0005 or less",
+                "spec.analysis.latency.tolerance: 2 is above 1.1 (ReleasePolicy careful); write 1.1 or less",
             ]
         );
     }

@@ -616,3 +616,105 @@ fn a_certified_ratio_stays_certified() {
     assert!(ratio.log_e < ratio.certified_at, "{ratio:?}");
     assert_eq!(line.certified, Tolerance::ALL);
 }
+
+// === warm-up, ceiling, record ===
+
+/// Latencies that are twice stable's for four seconds after each of two raises, then like stable's.
+fn cold_after_each_raise(raise_warmup_ms: u64) -> Verdict {
+    let analysis = Analysis {
+        metrics: vec![Metric::Errors, Metric::Latency],
+        latency_reference: Some([(250, 10_000)].into_iter().collect()),
+        raise_warmup_ms,
+        ..Analysis::default()
+    };
+    let mut judge = Judge::new(analysis).unwrap();
+    for tick in 1..=200i64 {
+        let (epoch, split, since) = if tick <= 100 { (1, 0.1, 0) } else { (2, 0.2, 100) };
+        let side = |requests: i64, slow: i64| {
+            let latency = [(266, slow), (250, requests - slow)].into_iter().collect();
+            Some(Side { requests: Some(requests), errors: Some(0), latency, ..Side::default() })
+        };
+        let candidate = 5 * (tick - since);
+        let stable = ((1.0 - split) / split * candidate as f64).round() as i64;
+        let row = Row {
+            proxy: "gw".to_owned(),
+            incarnation: 1,
+            seq: tick as u64,
+            epoch,
+            split,
+            green: side(candidate, candidate.min(100)),
+            blue: side(stable, 0),
+            ..Row::default()
+        };
+        judge.tick(tick as u64 * 200, &[row]);
+    }
+    judge.verdict()
+}
+
+#[test]
+fn latency_of_cold_caches_after_each_raise_is_left_out_where_a_warm_up_is_asked_for() {
+    assert_eq!(cold_after_each_raise(0), Verdict::Rollback, "it is seen where nobody asked");
+    assert_eq!(cold_after_each_raise(5_000), Verdict::Continue);
+    assert_eq!(cold_after_each_raise(1_000), Verdict::Rollback, "what is slow after it counts");
+}
+
+#[test]
+fn errors_count_from_the_first_request_of_a_warm_up() {
+    let mut judge = Judge::new(Analysis { raise_warmup_ms: 600_000, ..errors_of_sessions() }).unwrap();
+    judge.tick(250, &[failing_row(1, 0..40, 900..900)]);
+    assert_eq!(judge.verdict(), Verdict::Rollback);
+}
+
+#[test]
+fn a_session_that_fails_often_is_one_failure_against_the_ceiling() {
+    let slo = |firsts: bool| {
+        let analysis = Analysis {
+            metrics: vec![Metric::Errors, Metric::Slo],
+            slo_error_rate: Some(0.05),
+            firsts,
+            ..errors_of_sessions()
+        };
+        let mut judge = Judge::new(analysis).unwrap();
+        for seq in 1..=40i64 {
+            // One session fails all of its requests, a third of the candidate's.
+            let side = |requests, errors| {
+                Some(Side { requests: Some(requests), errors: Some(errors), ..Side::default() })
+            };
+            let row = Row {
+                proxy: "gw".to_owned(),
+                incarnation: 1,
+                seq: seq as u64,
+                epoch: 1,
+                split: 0.1,
+                green: side(30 * seq, 10 * seq),
+                blue: side(270 * seq, 0),
+                error_slots: vec![7],
+                ..Row::default()
+            };
+            judge.tick(seq as u64 * 250, &[row]);
+        }
+        judge.verdict()
+    };
+    assert_eq!(slo(true), Verdict::Continue);
+    assert_eq!(slo(false), Verdict::Rollback, "by requests, as world files have it");
+}
+
+#[test]
+fn a_record_whose_counts_were_altered_does_not_add_up() {
+    let mut judge = Judge::new(errors_of_sessions()).unwrap();
+    judge.tick(250, &[failing_row(1, 0..40, 900..905)]);
+    let mut restarted = failing_row(1, 40..45, 900..900);
+    restarted.incarnation = 2;
+    judge.tick(500, &[restarted]);
+    let said = judge.evidence();
+    let record = serde_json::to_string(&judge.record()).unwrap();
+    assert_eq!(
+        Judge::recompute(serde_json::from_str(&record).unwrap()).unwrap(),
+        said,
+        "also over a restart"
+    );
+    let altered = record.replacen("\"green_errors\":40", "\"green_errors\":4", 1);
+    assert_ne!(altered, record);
+    let again = Judge::recompute(serde_json::from_str(&altered).unwrap()).unwrap();
+    assert_ne!(again.counted, said.counted);
+}

@@ -5,7 +5,7 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 /// Fields that must be there, and are told missing by a rule.
-const RULED: [&str; 5] = ["spec", "colors", "name", "share", "header"];
+const RULED: [&str; 6] = ["spec", "colors", "name", "share", "header", "errorRate"];
 
 /// A column of `kubectl get`: its name, type, path and meaning.
 type Column = (&'static str, &'static str, &'static str, &'static str);

@@ -321,10 +321,15 @@ mod tests {
             ("/judge/evidence/verdict".to_owned(), serde_json::json!("continue"), "verdict"),
             ("/judge/evidence/metrics/errors".to_owned(), serde_json::json!(0.5), "metrics.errors"),
             ("/judge/evidence/counted/green_errors".to_owned(), serde_json::json!(0), "counted.green_errors"),
-            (format!("{state}/counted/green_requests"), serde_json::json!(4_000), "counted.green_requests"),
+            (
+                format!("{state}/tally/proxies/gw/epochs/1/last/green/requests"),
+                serde_json::json!(4_000),
+                "counted.green_requests",
+            ),
             (format!("{state}/analysis/alpha"), serde_json::json!(0.5), "rollback_at"),
             (format!("{state}/sittings/0/case/errors/ratio/sums/0"), serde_json::json!(900.0), "log_e"),
             (format!("{state}/condemned"), serde_json::json!(false), ""),
+            (format!("{state}/counted/green_requests"), serde_json::json!(4_000), ""),
         ];
         for (path, value, named) in doctored {
             let mut changed = whole.clone();
@@ -333,7 +338,7 @@ mod tests {
             let read: ReleaseRecord = serde_json::from_value(changed).unwrap();
             let report = Report::of(&read);
             if named.is_empty() {
-                assert_eq!(report.agrees, Some(true), "a latch is no evidence: it is computed again");
+                assert_eq!(report.agrees, Some(true), "{path} is no evidence: it is computed again");
                 continue;
             }
             assert_eq!(report.agrees, Some(false), "{path}");

@@ -53,9 +53,10 @@ why         errors 0.56 % vs 0.5 %: nothing speaks against green, and it is not
 waits for   evidence: about 40 more candidate sessions
 goes on     when it is proven that green fails less than 5 times as often as
             blue, or fails in less than 5 % of sessions
-rolls back  when green has more errors than blue and chance explains them at
-            1 : 100 or less; at once when it answers nothing but errors for 3 s
-            or the fuse in the Envoys trips; or by `hueshift abort`
+rolls back  when green has more errors or takes longer than blue and chance
+            explains it at 1 : 100 or less; at once when it answers nothing but
+            errors for 3 s or the fuse in the Envoys trips; or by
+            `hueshift abort`
 
             REVISION  REQUESTS  REQ/S  ERRORS  P50    P99    IN FLIGHT  SESSIONS
 blue        v1        13 680    190    0.5 %   12 ms  48 ms  3          1 890
@@ -199,6 +200,11 @@ fn every_end_has_its_sentence() {
         "rolled back because green takes longer than blue, odds 1 : 12 000 of being chance"
     );
     assert_eq!(
+        told(End::RolledBack, Some(Cause::History)),
+        "rolled back because green fails more than blue did before the cutover, errors 4.9 % vs 0.5 %, odds 1 : 12 000 \
+         of being chance"
+    );
+    assert_eq!(
         told(End::RolledBack, Some(Cause::Dead)),
         "rolled back because green answered nothing but errors for 3 s while blue was fine"
     );
@@ -216,6 +222,30 @@ fn every_end_has_its_sentence() {
         "superseded because the standby's revision changed while it was open"
     );
     assert_eq!(told(End::Promoted, None), "promoted: it proved as good as the model before it");
+}
+
+#[test]
+fn a_ceiling_is_told_with_what_it_allows() {
+    let mut record = view().services[1].history[1].clone();
+    record.cause = Some(Cause::Slo);
+    record.evidence.as_mut().unwrap().slo = Some(0.02);
+    assert_eq!(
+        crate::view::ended(&record),
+        "rolled back because errors 4.9 % on green, at most 2 % is allowed, odds 1 : 12 000 of being chance"
+    );
+}
+
+/// Errors are alike where a candidate is only slow; to name them would send the reader the wrong way.
+#[test]
+fn explain_names_what_speaks_against_the_candidate() {
+    let mut view = view();
+    let evidence = view.services[0].evidence.as_mut().unwrap();
+    (evidence.verdict, evidence.log_e, evidence.leading) = (Verdict::Hold, 3.0, Some(Cause::Latency));
+    let page = explained(&view, 0);
+    assert!(
+        page.contains("why         green takes longer than blue: green looks worse than blue;"),
+        "{page}"
+    );
 }
 
 #[test]

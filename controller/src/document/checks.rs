@@ -8,12 +8,13 @@ mod mesh;
 use super::{Note, Notes, note};
 use crate::api::{
     AnalysisSpec, BlueGreen, ColorSpec, CustomSpec, KeySpec, PredictionsSpec, ReleaseSpec, RoutingSpec,
-    SessionMode, SessionSpec,
+    SessionMode, SessionSpec, human_duration,
 };
 use hueshift_core::color::Color;
 use hueshift_core::contract::PREDICTION_BINS;
 use hueshift_core::share::Bps;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -335,7 +336,7 @@ fn time(field: &str, time: Duration, out: &mut Notes) {
 }
 
 fn analysis(spec: &AnalysisSpec, out: &mut Notes) {
-    let mut range = |field: &str, value: f64, fits: bool, wanted: &str| {
+    let mut range = |field: &str, value: &dyn fmt::Display, fits: bool, wanted: &str| {
         if !fits {
             out.add(format!("spec.analysis.{field}"), format!("{value} is out of range"), wanted);
         }
@@ -343,39 +344,39 @@ fn analysis(spec: &AnalysisSpec, out: &mut Notes) {
     let within = |value: f64, top: f64| value > 0.0 && value <= top;
     range(
         "alpha",
-        spec.alpha,
+        &spec.alpha,
         within(spec.alpha, 0.1),
         "write more than 0, at most 0.1; 0.01 is one false rollback in a hundred healthy releases",
     );
-    range("beta", spec.beta, within(spec.beta, 0.2), "write more than 0, at most 0.2, such as 0.05");
+    range("beta", &spec.beta, within(spec.beta, 0.2), "write more than 0, at most 0.2, such as 0.05");
     range(
         "ratioMargin",
-        spec.ratio_margin,
+        &spec.ratio_margin,
         (1.0..=10.0).contains(&spec.ratio_margin),
         "write 1 to 10; 1.25 accepts a quarter more errors than stable",
     );
     range(
         "errorFloor",
-        spec.error_floor,
+        &spec.error_floor,
         within(spec.error_floor, 0.1),
         "write more than 0, at most 0.1, such as 0.001",
     );
     range(
         "latency.tolerance",
-        spec.latency.tolerance,
+        &spec.latency.tolerance,
         (1.0..=4.0).contains(&spec.latency.tolerance),
         "write 1 to 4; 1.19 accepts that an answer takes a fifth longer",
     );
     range(
         "latency.warmup",
-        spec.latency.warmup.as_secs_f64(),
+        &human_duration::format(spec.latency.warmup),
         spec.latency.warmup <= LONGEST_WARMUP,
         "write 10m or less: no latency is judged meanwhile, such as 30s",
     );
     if let Some(slo) = &spec.slo {
         range(
             "slo.errorRate",
-            slo.error_rate,
+            &slo.error_rate,
             within(slo.error_rate, 0.5),
             "write more than 0, at most 0.5, such as 0.05",
         );
@@ -383,14 +384,14 @@ fn analysis(spec: &AnalysisSpec, out: &mut Notes) {
     if let Some(predictions) = &spec.predictions {
         range(
             "predictions.bins",
-            predictions.bins.into(),
+            &predictions.bins,
             (2..=PREDICTION_BINS).contains(&predictions.bins.into()),
             "write 2 to 64, such as 20",
         );
         let (min, max) = (predictions.min, predictions.max);
         range(
             "predictions.max",
-            max,
+            &max,
             min < max && min >= -1e12 && max <= 1e12,
             "write a largest prediction above the least one, both within ±1e12, such as `min: 0` and `max: 1`",
         );
@@ -398,13 +399,13 @@ fn analysis(spec: &AnalysisSpec, out: &mut Notes) {
     let p0 = spec.fuse.healthy_error_rate;
     range(
         "fuse.healthyErrorRate",
-        p0,
+        &p0,
         p0 > 0.0 && p0 < 0.5,
         "write more than 0, less than 0.5, such as 0.02",
     );
     range(
         "fuse.height",
-        spec.fuse.height,
+        &spec.fuse.height,
         (5.0..=60.0).contains(&spec.fuse.height),
         "write 5 to 60; 24 trips falsely once in e^24 requests",
     );

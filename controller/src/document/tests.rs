@@ -421,6 +421,26 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "absoluteCertificate: true",
+        "latency: {tolerance: 0.9, warmup: 11m}",
+        &[
+            "f.yaml:36:26: spec.analysis.latency.tolerance: 0.9 is out of range; write 1 to 4; 1.19 accepts that an answer takes a fifth longer",
+            "f.yaml:36:39: spec.analysis.latency.warmup: 11m is out of range; write 10m or less: no latency is judged meanwhile, such as 30s",
+        ],
+    ),
+    (
+        "absoluteCertificate: true",
+        "slo: {}",
+        &["f.yaml:36:10: spec.analysis.slo.errorRate: is missing; add `errorRate: 0.05`"],
+    ),
+    (
+        "absoluteCertificate: true",
+        "slo: {errorRate: 5}",
+        &[
+            "f.yaml:36:22: spec.analysis.slo.errorRate: 5 is out of range; write more than 0, at most 0.5, such as 0.05",
+        ],
+    ),
+    (
         "height: 24",
         "height: 3",
         &[

@@ -161,3 +161,46 @@ pub fn looked_for(service: &BlueGreen) -> LookedFor {
 fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{LatencySpec, SloSpec};
+
+    fn service(change: impl FnOnce(&mut api::AnalysisSpec)) -> BlueGreen {
+        let mut spec: api::Spec = serde_json::from_value(serde_json::json!({
+            "colors": {"blue": {}, "green": {}},
+        }))
+        .expect("a document");
+        change(&mut spec.analysis);
+        BlueGreen::new("price", spec)
+    }
+
+    #[test]
+    fn what_nobody_wrote_is_what_simulations_judge_by() {
+        let live = Analysis { p_ceiling: Some(0.01), ..Analysis::live_per_request() };
+        assert_eq!(analysis(&service(|_| ()), None), live);
+    }
+
+    #[test]
+    fn knobs_reach_the_judge() {
+        let judged = analysis(
+            &service(|wished| {
+                wished.latency = LatencySpec { tolerance: 1.5, warmup: Duration::from_secs(30) };
+                wished.slo = Some(SloSpec { error_rate: 0.05 });
+            }),
+            None,
+        );
+        // Nine buckets are a factor of 1.477, ten 1.542.
+        assert_eq!((judged.latency_shift, judged.raise_warmup_ms), (9, 30_000));
+        assert_eq!(judged.slo_error_rate, Some(0.05));
+        assert!(judged.metrics.contains(&Metric::Slo) && judged.check().is_ok());
+    }
+
+    #[test]
+    fn a_tolerance_is_never_more_than_was_written() {
+        for (tolerance, buckets) in [(1.0, 0), (1.04, 0), (1.19, 4), (2.0, 16), (4.0, 32)] {
+            assert_eq!(buckets_within(tolerance), buckets, "{tolerance}");
+        }
+    }
+}
