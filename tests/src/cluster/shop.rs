@@ -12,6 +12,7 @@ use crate::model::{self, Faults, Served};
 use hueshift_core::color::{Color, PerColor};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointSlice};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
@@ -98,6 +99,7 @@ impl Shop {
         for color in Color::BOTH {
             shop.wait_rolled_out(color).await;
         }
+        shop.wait_endpoints(setup.replicas.blue + setup.replicas.green).await;
         shop
     }
 
@@ -166,6 +168,22 @@ impl Shop {
                 && some(status.updated_replicas) == wanted
                 && some(status.ready_replicas) == wanted;
             done.then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the Service's slices name so many ready pods. A Deployment is ready first, and the slices may follow
+    /// ten seconds later; a service that is taken over meanwhile begins with the color that is in them.
+    async fn wait_endpoints(&self, wanted: u32) {
+        let slices: Api<EndpointSlice> = self.api();
+        let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={SERVICE}"));
+        wait_for("every pod to be an endpoint", Duration::from_secs(60), async || {
+            let list = slices.list(&of_service).await.ok()?;
+            let ready =
+                |conditions: Option<EndpointConditions>| conditions.is_some_and(|c| c.ready == Some(true));
+            let endpoints = list.items.into_iter().flat_map(|slice| slice.endpoints.unwrap_or_default());
+            let count = endpoints.filter(|endpoint| ready(endpoint.conditions.clone())).count();
+            (count == wanted as usize).then_some(())
         })
         .await;
     }
