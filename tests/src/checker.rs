@@ -114,7 +114,8 @@ pub fn rescue(servers: &[Served], color: Color, revision: &str) -> Option<Rescue
 
 /// One session's moves, and how many of them had no cause. Within a release it may go to the candidate once, and
 /// back once if the candidate's first bad answer has been given and the release ends as rolled back. A session that
-/// was silent for a while shows late what a release did meanwhile, so every release since its last answer counts.
+/// was silent for a while shows late what a release did meanwhile, so every release since it last asked counts: its
+/// color is drawn then, and a busy client may see the answer only after the next release began.
 fn walk(events: &[&Sent], stories: &[Story], due: &[u64]) -> (usize, usize) {
     let (mut moves, mut causeless) = (0, 0);
     let mut before: Option<(Color, u64)> = None;
@@ -122,7 +123,7 @@ fn walk(events: &[&Sent], stories: &[Story], due: &[u64]) -> (usize, usize) {
     let release_at = |time: u64| stories.iter().rposition(|story| story.began <= time);
     for event in events {
         let Some(now) = event.color else { continue };
-        let Some((color, seen)) = before.replace((now, event.done)) else { continue };
+        let Some((color, seen)) = before.replace((now, event.sent)) else { continue };
         if color == now {
             continue;
         }
@@ -212,6 +213,17 @@ mod tests {
         );
         let again = [&late[..], &[sent(1, 230, GREEN, 200)]].concat();
         assert_eq!(check(&again, &[], &stories).causeless, [1]);
+    }
+
+    #[test]
+    fn an_answer_read_after_the_next_release_began_was_drawn_before_it() {
+        let mut stories = story(false);
+        stories.push(Story { candidate: Color::Blue, revision: "b2".into(), began: 200, rolled_back: false });
+        let late = Sent { done: 205, ..sent(1, 190, BLUE, 200) };
+        let found = check(&[late, sent(1, 210, GREEN, 200)], &[], &stories);
+        assert!(found.causeless.is_empty(), "the first release moved it");
+        let asked_after = [sent(1, 201, BLUE, 200), sent(1, 210, GREEN, 200)];
+        assert_eq!(check(&asked_after, &[], &stories).causeless, [1], "the second has green as stable");
     }
 
     #[test]
