@@ -185,8 +185,11 @@ pub struct ColorView {
     pub error_rate: Option<f64>,
     /// Median time to first byte, ms.
     pub p50_ms: Option<f64>,
-    /// 99 % quantile, ms.
+    /// Its 99 % quantile, ms.
     pub p99_ms: Option<f64>,
+    /// The 99 % quantile of whole answers, ms.
+    #[serde(default)]
+    pub p99_total_ms: Option<f64>,
     /// Requests in flight.
     pub in_flight: u32,
     /// Distinct session slots seen in this release.

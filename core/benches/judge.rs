@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // no shipped code
 
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::contract::{FIRST_LATENCY_BUCKETS, LotteryReport, PlanReport, Report, ServiceId, Tally};
+use hueshift_core::contract::{LotteryReport, PlanReport, Report, ServiceId, TIME_BUCKETS, Tally};
 use hueshift_core::intake::Intake;
 use hueshift_core::judge::{Analysis, Judge};
 use hueshift_core::share::Bps;
@@ -106,7 +106,7 @@ impl Worker {
     fn report(&mut self, number: u64, lottery: u64, chance: &mut Chance) -> Report {
         self.seq += 1;
         let limit = 500u16;
-        let (mut errors, mut done, mut latency) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut errors, mut done, mut times) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for _ in 0..5 {
             let slot = u16::try_from(chance.below(10_000)).unwrap();
             let color = if slot < limit { Color::Green } else { Color::Blue };
@@ -119,7 +119,9 @@ impl Worker {
             } else {
                 let bucket = 250 + u16::try_from(chance.below(40)).unwrap();
                 *tally.first_byte.entry(bucket).or_default() += 1;
-                latency.insert(u32::from(slot) * FIRST_LATENCY_BUCKETS + u32::from(bucket));
+                *tally.total.entry(bucket + 16).or_default() += 1;
+                let first_byte = u32::from(slot) * TIME_BUCKETS + u32::from(bucket);
+                times.insert(first_byte * TIME_BUCKETS + u32::from(bucket) + 16);
             }
             if color == Color::Green {
                 done.insert(slot);
@@ -131,7 +133,7 @@ impl Worker {
             tallies: self.tallies.clone(),
             error_slots: errors.into_iter().collect(),
             done_slots: done.into_iter().collect(),
-            first_latency: latency.into_iter().collect(),
+            first_times: times.into_iter().collect(),
             first_predictions: Vec::new(),
             event_slots: Vec::new(),
         };

@@ -39,8 +39,8 @@ pub const SLOTS: u16 = 10_000;
 /// told of in each window, wherever within it the filter's clock falls.
 pub const TOLD_MS: u64 = 5_000;
 
-/// Above every latency bucket: what a slot is multiplied with in `first_latency`.
-pub const FIRST_LATENCY_BUCKETS: u32 = 512;
+/// Above every latency bucket: what a slot and then a bucket is multiplied with in `first_times`.
+pub const TIME_BUCKETS: u32 = 512;
 /// Most bins of predictions: what a slot is multiplied with in `first_predictions`.
 pub const PREDICTION_BINS: u32 = 64;
 
@@ -114,9 +114,9 @@ pub struct LotteryReport {
     /// Lottery slots whose first completed request *on the candidate* in this release was booked here; likewise. A
     /// session that moves over at a step is a new unit of the absolute certificate, whatever it did on stable.
     pub done_slots: Vec<u16>,
-    /// Lottery slots with the time to first byte of their first good answer in each [`TOLD_MS`], since the ack:
-    /// slot × [`FIRST_LATENCY_BUCKETS`] + bucket ([`crate::histogram`]).
-    pub first_latency: Vec<u32>,
+    /// Lottery slots with the times of their first good answer in each [`TOLD_MS`], since the ack, to its first byte and
+    /// in all: (slot × [`TIME_BUCKETS`] + bucket ([`crate::histogram`])) × [`TIME_BUCKETS`] + bucket.
+    pub first_times: Vec<u32>,
     /// Likewise with the bin of their first prediction: slot × [`PREDICTION_BINS`] + bin.
     pub first_predictions: Vec<u32>,
     /// Lottery slots with an event ([`Params::client_errors`], [`Params::event_header`]) on either color: the first one in
@@ -139,7 +139,7 @@ struct FlatLottery {
     #[serde(default)]
     done_slots: Vec<u16>,
     #[serde(default)]
-    first_latency: Vec<u32>,
+    first_times: Vec<u32>,
     #[serde(default)]
     first_predictions: Vec<u32>,
     #[serde(default)]
@@ -158,7 +158,7 @@ struct FlatLotteryRef<'a> {
     #[serde(skip_serializing_if = "<[u16]>::is_empty")]
     done_slots: &'a [u16],
     #[serde(skip_serializing_if = "<[u32]>::is_empty")]
-    first_latency: &'a [u32],
+    first_times: &'a [u32],
     #[serde(skip_serializing_if = "<[u32]>::is_empty")]
     first_predictions: &'a [u32],
     #[serde(skip_serializing_if = "<[u16]>::is_empty")]
@@ -433,7 +433,7 @@ impl From<FlatLottery> for LotteryReport {
             green,
             error_slots,
             done_slots,
-            first_latency,
+            first_times,
             first_predictions,
             event_slots,
         } = flat;
@@ -443,7 +443,7 @@ impl From<FlatLottery> for LotteryReport {
             tallies: PerColor { blue, green },
             error_slots,
             done_slots,
-            first_latency,
+            first_times,
             first_predictions,
             event_slots,
         }
@@ -459,7 +459,7 @@ impl Serialize for LotteryReport {
             green: &self.tallies.green,
             error_slots: &self.error_slots,
             done_slots: &self.done_slots,
-            first_latency: &self.first_latency,
+            first_times: &self.first_times,
             first_predictions: &self.first_predictions,
             event_slots: &self.event_slots,
         }
@@ -545,7 +545,7 @@ mod tests {
             epoch: 7,
             tallies: PerColor { blue: tally.clone(), green: tally },
             done_slots: alloc::vec![1, 9_999],
-            first_latency: alloc::vec![9_999 * FIRST_LATENCY_BUCKETS + 415],
+            first_times: alloc::vec![(9_999 * TIME_BUCKETS + 415) * TIME_BUCKETS + 415],
             first_predictions: alloc::vec![9_999 * PREDICTION_BINS + 63],
             ..LotteryReport::default()
         };

@@ -559,8 +559,12 @@ impl Judge {
             && self.is_comparable()
             && let Some(reference) = &mut self.reference
         {
-            let book =
-                |(slot, bucket): &(u16, i32)| (*slot, reference.book_first(*slot < said.limit, *bucket));
+            let totals: BTreeMap<u16, i32> = row.first_total.iter().copied().collect();
+            let book = |(slot, bucket): &(u16, i32)| {
+                let (is_candidate, total) = (*slot < said.limit, totals.get(slot));
+                let total = total.map(|bucket| reference.book_first_total(is_candidate, *bucket));
+                (*slot, reference.book_first(is_candidate, *bucket), total)
+            };
             said.first_latency.extend(row.first_latency.iter().map(book));
         }
         let bins = self.analysis.prediction_bins;

@@ -615,6 +615,7 @@ fn tally(file: &Value) -> usize {
                     requests: number("requests"),
                     errors: number("errors"),
                     latency: histogram("latency"),
+                    total: std::collections::BTreeMap::new(),
                     predictions: histogram("predictions"),
                     events: 0,
                 };

@@ -15,9 +15,7 @@
 
 use crate::vec_map::VecMap;
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::contract::{
-    Control, FIRST_LATENCY_BUCKETS, LotteryReport, PREDICTION_BINS, SLOTS, TOLD_MS, Tally,
-};
+use hueshift_core::contract::{Control, LotteryReport, PREDICTION_BINS, SLOTS, TIME_BUCKETS, TOLD_MS, Tally};
 use hueshift_core::histogram;
 use hueshift_core::outcome::{Counts, Outcome};
 use hueshift_core::share::Bps;
@@ -70,7 +68,7 @@ pub struct Lottery {
     error_slots: Log,
     error_slots_again: Log,
     done_slots: Log,
-    first_latency: Log,
+    first_times: Log,
     first_predictions: Log,
     event_slots: Log,
     /// Grows with each change.
@@ -226,11 +224,11 @@ impl Books {
         match entry.outcome.counts_as() {
             Counts::Neither => return,
             Counts::Success => {
-                if let Some((first_byte_us, _)) = entry.times_us
+                if let Some((first_byte_us, total_us)) = entry.times_us
                     && self.timed_lately.insert(slot)
                 {
-                    let bucket = u32::from(histogram::bucket_of(first_byte_us));
-                    lottery.first_latency.entries.push(u32::from(slot) * FIRST_LATENCY_BUCKETS + bucket);
+                    let with = |entry: u32, us| entry * TIME_BUCKETS + u32::from(histogram::bucket_of(us));
+                    lottery.first_times.entries.push(with(with(slot.into(), first_byte_us), total_us));
                 }
                 if let Some(bin) = entry.prediction
                     && self.predicted_lately.insert(slot)
@@ -266,7 +264,7 @@ impl Books {
         self.evented_lately = SlotSet::default();
         for lottery in self.lotteries.values_mut() {
             lottery.error_slots_again.forget_said();
-            lottery.first_latency.forget_said();
+            lottery.first_times.forget_said();
             lottery.first_predictions.forget_said();
             lottery.event_slots.forget_said();
         }
@@ -284,7 +282,7 @@ impl Books {
         let mut error_slots = slots(lottery.error_slots.send());
         error_slots.extend(slots(lottery.error_slots_again.send()));
         let done_slots = slots(lottery.done_slots.send());
-        let first_latency = lottery.first_latency.send().to_vec();
+        let first_times = lottery.first_times.send().to_vec();
         let first_predictions = lottery.first_predictions.send().to_vec();
         let event_slots = slots(lottery.event_slots.send());
         let all = lottery.logs().iter().all(|log| log.all_sent());
@@ -299,7 +297,7 @@ impl Books {
             tallies,
             error_slots,
             done_slots,
-            first_latency,
+            first_times,
             first_predictions,
             event_slots,
         })
@@ -347,7 +345,7 @@ impl Lottery {
             error_slots: Log::default(),
             error_slots_again: Log::default(),
             done_slots: Log::default(),
-            first_latency: Log::default(),
+            first_times: Log::default(),
             first_predictions: Log::default(),
             event_slots: Log::default(),
             // News by itself: that the worker enforces it.
@@ -371,7 +369,7 @@ impl Lottery {
             &mut self.error_slots,
             &mut self.error_slots_again,
             &mut self.done_slots,
-            &mut self.first_latency,
+            &mut self.first_times,
             &mut self.first_predictions,
             &mut self.event_slots,
         ]
@@ -567,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_told_once_in_a_while_with_its_first_latency_and_prediction_and_an_error() {
+    fn a_session_is_told_once_in_a_while_with_its_first_times_and_prediction_and_an_error() {
         let mut books = Books::default();
         let one = open(&mut books, 1, 500);
         books.renew(TOLD_US);
@@ -581,9 +579,10 @@ mod tests {
             seq += 1;
             let row = books.row(one, seq).unwrap();
             books.acked(seq);
-            (row.error_slots, row.first_latency, row.first_predictions)
+            (row.error_slots, row.first_times, row.first_predictions)
         };
-        let latency = 3 * FIRST_LATENCY_BUCKETS + u32::from(histogram::bucket_of(1500));
+        let bucket = u32::from(histogram::bucket_of(1500));
+        let latency = (3 * TIME_BUCKETS + bucket) * TIME_BUCKETS + bucket;
         let all = (vec![3], vec![latency], vec![3 * PREDICTION_BINS + 7]);
         assert_eq!(told(&mut books, TOLD_US + 1), all);
         assert_eq!(
@@ -633,7 +632,7 @@ mod tests {
             books.renew(round * TOLD_US);
         }
         let lottery = books.lotteries.get(&one).unwrap();
-        assert!(lottery.first_latency.entries.len() <= MAX_UNSAID);
+        assert!(lottery.first_times.entries.len() <= MAX_UNSAID);
     }
 
     #[test]

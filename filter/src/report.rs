@@ -285,7 +285,7 @@ fn row_bytes(row: &LotteryReport) -> usize {
         let buckets = tally.first_byte.len() + tally.total.len() + tally.predictions.len();
         400 + 40 * tally.outcomes.len() + 28 * buckets
     };
-    let firsts = row.first_latency.len() + row.first_predictions.len();
+    let firsts = row.first_times.len() + row.first_predictions.len();
     let slots = 6 * (row.error_slots.len() + row.done_slots.len() + row.event_slots.len()) + 8 * firsts;
     200 + tally(&row.tallies.blue) + tally(&row.tallies.green) + slots
 }

@@ -70,6 +70,7 @@ pub fn listed() -> Vec<Healthy> {
         (robust(), ALL),
         (ramp("a whole ramp and holdback, slower under load", passing(), everything(live())), ALL),
         (ramp("likewise by requests", Sessions::PerRequest, everything(live_per_request())), CONTROLLED),
+        (cold(), ALL),
     ]
 }
 
@@ -96,9 +97,13 @@ pub fn grid() -> Vec<Healthy> {
 pub fn unguarded() -> Vec<(Setting, &'static str)> {
     type Break = fn(Analysis) -> Analysis;
     let by_requests: Break = |analysis| Analysis { mode: Mode::PerError, firsts: false, ..analysis };
-    let unguarded: [(&str, &str, Break); 5] = [
+    let unguarded: [(&str, &str, Break); 6] = [
         ("likewise by requests", "latencies compared at any load", |analysis| Analysis {
             load_tolerance: None,
+            ..analysis
+        }),
+        ("caches that are cold after each raise", "without warm-up", |analysis| Analysis {
+            raise_warmup_ms: 0,
             ..analysis
         }),
         ("clients that fail for a minute", "requests as the unit", by_requests),
@@ -241,6 +246,21 @@ fn robust() -> Setting {
     }
 }
 
+/// The candidate takes twice as long for twenty seconds after each raise; the warm-up is half a minute.
+fn cold() -> Setting {
+    Setting {
+        sessions: passing(),
+        shares: vec![0.05, 0.25, 0.5],
+        holdback: Some(0.95),
+        duration_ms: 6 * MINUTE_MS,
+        cold: Some((2.0, 20_000)),
+        ..Setting::plain(
+            "caches that are cold after each raise",
+            Analysis { raise_warmup_ms: 30_000, ..live() },
+        )
+    }
+}
+
 /// Each color has an endpoint that serves everything half busy; at last it has all but nothing to do.
 fn ramp(name: &'static str, sessions: Sessions, analysis: Analysis) -> Setting {
     Setting {
@@ -248,7 +268,7 @@ fn ramp(name: &'static str, sessions: Sessions, analysis: Analysis) -> Setting {
         shares: vec![0.05, 0.25, 0.5],
         holdback: Some(0.95),
         duration_ms: 6 * MINUTE_MS,
-        latency: Latency { median_ms: 40.0, sigma: 0.5, utilization: 0.5 },
+        latency: Latency { median_ms: 40.0, sigma: 0.5, utilization: 0.5, has_total: true },
         ..Setting::plain(name, analysis)
     }
 }

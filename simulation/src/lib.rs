@@ -61,6 +61,8 @@ pub struct Setting {
     pub loss: f64,
     /// From cutover on the error rate of both colors is this many times what it was: a shared incident.
     pub incident: f64,
+    /// After each raise of its share the candidate's caches are cold: it takes this many times as long, for so long (ms).
+    pub cold: Option<(f64, u64)>,
     /// A proxy that lies.
     pub liar: Option<Liar>,
     /// What is wrong with the candidate.
@@ -110,6 +112,9 @@ pub struct Latency {
     /// Utilization of a color that serves everything; latency grows as 1/(1 - utilization). 0: not at all. Each color
     /// has one endpoint.
     pub utilization: f64,
+    /// Whether rows have two times, to the first byte (which is the above) and in all: how much longer an answer takes
+    /// differs from one to the next. Worlds of the plain format have one.
+    pub has_total: bool,
 }
 
 /// Errors that come together, on either color.
@@ -148,6 +153,8 @@ pub enum FaultKind {
     Errors(f64),
     /// Latency times this.
     Slower(f64),
+    /// The total time times this, the first byte in time.
+    Longer(f64),
     /// This error rate, and latency times this: both at once.
     Both(f64, f64),
     /// This part of the requests takes this many times as long.
@@ -192,10 +199,16 @@ impl Setting {
             errors: 0.005,
             sessions: Sessions::PerRequest,
             proxies: vec![Proxy::EQUAL],
-            latency: Latency { median_ms: 40.0, sigma: 0.5, utilization: 0.0 },
+            latency: Latency {
+                median_ms: 40.0,
+                sigma: 0.5,
+                utilization: 0.0,
+                has_total: analysis.witness.is_some(),
+            },
             bursts: None,
             loss: 0.0,
             incident: 1.0,
+            cold: None,
             liar: None,
             fault: None,
             analysis,

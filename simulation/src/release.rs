@@ -44,6 +44,8 @@ pub(super) fn reference(setting: &Setting) -> BTreeMap<i32, u64> {
 struct Release<'a> {
     setting: &'a Setting,
     chance: Chance,
+    /// Of answers' lengths: its own, so that the rest of a release does not depend on whether they are drawn.
+    lengths: Chance,
     population: Population,
     books: Vec<Books>,
     /// Sum of proxy weights up to and including each.
@@ -67,6 +69,8 @@ struct Release<'a> {
     /// Told to the rule with the next tick.
     cuts_over: bool,
     share: f64,
+    /// When it was opened, ms.
+    opened_ms: u64,
     epoch: u64,
     step: usize,
     /// How far the proxies' forgetting of what they told is from the judge's windows.
@@ -81,11 +85,14 @@ struct Books {
     epoch: u64,
     blue: Counts,
     green: Counts,
+    /// Started and completed requests of both when they were last said.
+    said: ((i64, i64), (i64, i64)),
     /// Requests and errors of the negative control.
     control: (i64, i64),
     error_slots: Vec<u16>,
     done_slots: Vec<u16>,
     first_latency: Vec<(u16, i32)>,
+    first_total: Vec<(u16, i32)>,
     first_predictions: Vec<(u16, i32)>,
     event_slots: Vec<u16>,
 }
@@ -95,9 +102,22 @@ struct Counts {
     errors: i64,
     events: i64,
     started: i64,
-    latency: Vec<i64>,
-    changed: Vec<u16>,
+    latency: Times,
+    total: Times,
     predictions: [i64; BINS],
+}
+
+/// A histogram, and which of its buckets changed since it was said.
+struct Times {
+    counts: Vec<i64>,
+    changed: Vec<u16>,
+}
+
+/// How many buckets more an answer takes in all than to its first byte: as long again in the middle.
+fn lengths() -> &'static [f64] {
+    use std::sync::OnceLock;
+    static TABLE: OnceLock<Vec<f64>> = OnceLock::new();
+    TABLE.get_or_init(|| normals().iter().map(|z| buckets((1.0 + (0.5 * z).exp()).ln())).collect())
 }
 
 fn normals() -> &'static [f64] {
@@ -138,10 +158,12 @@ impl<'a> Release<'a> {
             incident: 1.0,
             cuts_over: false,
             share: 0.0,
+            opened_ms: 0,
             epoch: 0,
             step: 0,
             phase_ms: seed % (TOLD_MS / LULL_TICK_MS) * LULL_TICK_MS,
             outcome: Outcome::default(),
+            lengths: Chance::new(!seed),
             chance,
             setting,
         }
@@ -149,7 +171,7 @@ impl<'a> Release<'a> {
 
     fn run(mut self, rule: &mut impl Rule) -> Outcome {
         let setting = self.setting;
-        self.open(setting.shares[0], rule);
+        self.open(0, setting.shares[0], rule);
         let threshold = (1.0 / setting.analysis.alpha).ln();
         let mut t_ms = 0;
         while t_ms < setting.duration_ms {
@@ -180,13 +202,13 @@ impl<'a> Release<'a> {
                 Verdict::Certified if self.outcome.promoted_ms.is_none() => {
                     self.step += 1;
                     match (setting.shares.get(self.step), setting.holdback) {
-                        (Some(share), _) => self.open(*share, rule),
+                        (Some(share), _) => self.open(t_ms, *share, rule),
                         (None, holdback) => {
                             self.outcome.promoted_ms = Some(t_ms);
                             if let Some(share) = holdback {
                                 self.cuts_over = true;
                                 self.incident = setting.incident;
-                                self.open(share, rule);
+                                self.open(t_ms, share, rule);
                             }
                         }
                     }
@@ -197,8 +219,9 @@ impl<'a> Release<'a> {
         self.outcome
     }
 
-    fn open(&mut self, share: f64, rule: &mut impl Rule) {
+    fn open(&mut self, t_ms: u64, share: f64, rule: &mut impl Rule) {
         self.share = share;
+        self.opened_ms = t_ms;
         self.epoch += 1;
         for books in &mut self.books {
             *books = Books { seq: books.seq, epoch: self.epoch, ..Books::default() };
@@ -244,11 +267,12 @@ impl<'a> Release<'a> {
         let fault =
             setting.fault.filter(|fault| is_candidate && t_ms > fault.from_ms).map(|fault| fault.kind);
         let mut rate = errors * setting.proxies[proxy].errors;
-        let mut over = 0.0;
+        let (mut over, mut longer) = (0.0, 0.0);
         let mut harmed = false;
         match fault {
             Some(FaultKind::Errors(faulty)) => rate = faulty,
             Some(FaultKind::Slower(times)) => (over, harmed) = (buckets(times.ln()), true),
+            Some(FaultKind::Longer(times)) => (longer, harmed) = (buckets(times.ln()), true),
             Some(FaultKind::Both(faulty, times)) => {
                 (rate, over, harmed) = (faulty, buckets(times.ln()), true);
             }
@@ -264,6 +288,12 @@ impl<'a> Release<'a> {
                 return;
             }
             _ => {}
+        }
+        if let Some((times, ms)) = setting.cold
+            && is_candidate
+            && t_ms <= self.opened_ms + ms
+        {
+            over += buckets(times.ln());
         }
         let error = self.chance.unit() < rate;
         let watched = setting.fault.is_none_or(|fault| t_ms > fault.from_ms);
@@ -284,7 +314,7 @@ impl<'a> Release<'a> {
         }
         if setting.draws(Metric::Latency) {
             let bucket = self.bucket(member.pace + over, proxy, is_candidate);
-            self.time(proxy, member.slot, is_candidate, bucket);
+            self.time(proxy, member.slot, is_candidate, bucket, longer);
         }
         if setting.draws(Metric::Predictions) {
             let moved = if let Some(FaultKind::Shift(bins)) = fault { bins } else { 0.0 };
@@ -344,18 +374,25 @@ impl<'a> Release<'a> {
     }
 
     /// Under sticky routing a slot's first answer is told apart, as the filter has it.
-    fn time(&mut self, proxy: usize, slot: u16, is_candidate: bool, bucket: u16) {
+    fn time(&mut self, proxy: usize, slot: u16, is_candidate: bool, bucket: u16, longer: f64) {
+        let total = self.setting.latency.has_total.then(|| {
+            let more = lengths()[(self.lengths.bits() >> 52) as usize] + longer;
+            (f64::from(bucket) + more).floor().clamp(BUCKETS.0, BUCKETS.1) as u16
+        });
         if self.setting.analysis.mode == Mode::Sessions {
             let told = std::mem::replace(&mut self.timed[usize::from(slot)], true);
             if !told {
                 self.books[proxy].first_latency.push((slot, i32::from(bucket)));
+                self.books[proxy].first_total.extend(total.map(|bucket| (slot, i32::from(bucket))));
             }
         }
         let books = &mut self.books[proxy];
         let counts = if is_candidate { &mut books.green } else { &mut books.blue };
-        let cell = &mut counts.latency[usize::from(bucket) - BUCKETS.0 as usize];
-        *cell += 1;
-        counts.changed.push(bucket);
+        counts.latency.add(bucket);
+        // As the intake has it: where sessions are the unit, no histogram of requests. (The rivals look at this one.)
+        if self.setting.analysis.mode != Mode::Sessions {
+            total.into_iter().for_each(|bucket| counts.total.add(bucket));
+        }
     }
 
     fn predict(&mut self, proxy: usize, member: Member, is_candidate: bool, moved: f64) {
@@ -390,7 +427,7 @@ impl<'a> Release<'a> {
     fn slow(&mut self, proxy: usize, slot: u16) {
         if self.setting.draws(Metric::Latency) {
             let bucket = buckets((HANG_MS as f64 * 1_000.0).ln()) as u16;
-            self.time(proxy, slot, true, bucket);
+            self.time(proxy, slot, true, bucket, 0.0);
         }
     }
 
@@ -443,6 +480,9 @@ impl<'a> Release<'a> {
             if self.chance.unit() < self.setting.loss {
                 continue; // what was new is said in the next one
             }
+            if !self.books[proxy].has_news() {
+                continue; // as the intake has it
+            }
             let row = self.report(proxy);
             if self.chance.unit() < self.setting.loss {
                 rows.push(row.clone());
@@ -457,6 +497,7 @@ impl<'a> Release<'a> {
         let sessions = self.setting.analysis.mode == Mode::Sessions;
         let books = &mut self.books[proxy];
         books.seq += 1;
+        books.said = ((books.blue.started, books.blue.requests), (books.green.started, books.green.requests));
         let (requests, errors) = (Some(books.control.0), Some(books.control.1));
         let control = Side { requests, started: requests, errors, ..Side::default() };
         let control = (books.control.0 > 0).then_some(control);
@@ -473,9 +514,21 @@ impl<'a> Release<'a> {
             error_slots: take(&mut books.error_slots),
             done_slots: sessions.then(|| std::mem::take(&mut books.done_slots)),
             first_latency: std::mem::take(&mut books.first_latency),
+            first_total: std::mem::take(&mut books.first_total),
             first_predictions: std::mem::take(&mut books.first_predictions),
             event_slots: take(&mut books.event_slots),
         }
+    }
+}
+
+// === impl Books ===
+
+impl Books {
+    /// Whether anything happened since it was last said. (What shows more than a request follows from one.)
+    fn has_news(&self) -> bool {
+        let counts = |counts: &Counts| (counts.started, counts.requests);
+        let timed = self.blue.latency.changed.is_empty() && self.green.latency.changed.is_empty();
+        (counts(&self.blue), counts(&self.green)) != self.said || !timed
     }
 }
 
@@ -484,12 +537,7 @@ impl<'a> Release<'a> {
 impl Counts {
     /// What is written of them in a row.
     fn said(&mut self) -> Side {
-        let first = BUCKETS.0 as usize;
-        let latency = self
-            .changed
-            .drain(..)
-            .map(|bucket| (i32::from(bucket), self.latency[usize::from(bucket) - first]))
-            .collect();
+        let (latency, total) = (self.latency.said(), self.total.said());
         let predictions = (0..).zip(self.predictions).filter(|(_, n)| *n > 0).collect();
         Side {
             requests: Some(self.requests),
@@ -497,21 +545,41 @@ impl Counts {
             events: Some(self.events).filter(|events| *events > 0),
             started: Some(self.started),
             latency,
+            total,
             predictions,
         }
     }
 }
 
+// === impl Times ===
+
+impl Times {
+    fn add(&mut self, bucket: u16) {
+        self.counts[usize::from(bucket) - BUCKETS.0 as usize] += 1;
+        self.changed.push(bucket);
+    }
+
+    fn said(&mut self) -> BTreeMap<i32, i64> {
+        let count = |bucket: u16| self.counts[usize::from(bucket) - BUCKETS.0 as usize];
+        self.changed.drain(..).map(|bucket| (i32::from(bucket), count(bucket))).collect()
+    }
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Times { counts: vec![0; (BUCKETS.1 - BUCKETS.0) as usize + 1], changed: Vec::new() }
+    }
+}
+
 impl Default for Counts {
     fn default() -> Self {
-        let buckets = (BUCKETS.1 - BUCKETS.0) as usize + 1;
         Counts {
             requests: 0,
             errors: 0,
             events: 0,
             started: 0,
-            latency: vec![0; buckets],
-            changed: Vec::new(),
+            latency: Times::default(),
+            total: Times::default(),
             predictions: [0; BINS],
         }
     }

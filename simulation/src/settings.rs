@@ -57,6 +57,19 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
                 .referred(),
             wide(130.0),
         ),
+        (
+            Setting {
+                sessions: passing(),
+                ..Setting::plain("whole answers × 3, first byte in time", live())
+            }
+            .with(FaultKind::Longer(3.0)),
+            wide(12.6),
+        ),
+        (
+            Setting::plain("whole answers × 1.5, by requests", live_per_request())
+                .with(FaultKind::Longer(1.5)),
+            wide(17.6),
+        ),
         (Setting::plain("events × 8", events(Analysis::default())).with(FaultKind::Events(8.0)), wide(19.8)),
         (
             Setting {

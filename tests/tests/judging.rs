@@ -77,6 +77,12 @@ fn a_shared_incident_after_cutover_takes_no_healthy_release_back() {
     tell(format_args!("{}", promise::told(&count)));
     assert!(count.fired(Metric::History) * 2 >= count.runs(), "the world is too easy");
     assert!(count.rollbacks() <= most_in(count.runs(), promise::ALPHA));
+    // Whoever sets a ceiling wants both taken for too bad.
+    let metrics = setting.analysis.metrics.iter().copied().chain([Metric::Slo]).collect();
+    let ceiling = Analysis { metrics, slo_error_rate: Some(0.01), ..setting.analysis.clone() };
+    let count = run_many(&setting, SEED, runs(200), || Ours::new(ceiling.clone()));
+    tell(format_args!("{}, with a ceiling of 1 %", promise::told(&count)));
+    assert!(count.rollbacks() * 10 >= count.runs() * 9, "both fail twice as often as is allowed");
 }
 
 /// Without session keys a request is a draw of its own only if failures come one by one. Where they do not, a healthy

@@ -259,9 +259,20 @@ fn colors(service: &ServiceView, screen: &Screen) -> String {
     // With the gap between columns the first is as wide as the labels above.
     let first = " ".repeat(LABEL - 2);
     let mut rows = vec![
-        [first.as_str(), "REVISION", "REQUESTS", "REQ/S", "ERRORS", "P50", "P99", "IN FLIGHT", "SESSIONS"]
-            .map(|head| screen.ink(Ink::Dim, head))
-            .to_vec(),
+        [
+            first.as_str(),
+            "REVISION",
+            "REQUESTS",
+            "REQ/S",
+            "ERRORS",
+            "P50",
+            "P99",
+            "WHOLE P99",
+            "IN FLIGHT",
+            "SESSIONS",
+        ]
+        .map(|head| screen.ink(Ink::Dim, head))
+        .to_vec(),
     ];
     for color in Color::BOTH {
         let view = service.colors.get(color);
@@ -274,6 +285,7 @@ fn colors(service: &ServiceView, screen: &Screen) -> String {
             failed.map_or("-".to_owned(), percent),
             latency(view.p50_ms),
             latency(view.p99_ms),
+            latency(view.p99_total_ms),
             view.in_flight.to_string(),
             // Not counted on every color; no session is not the same as none seen.
             if view.sessions == 0 { "-".to_owned() } else { count(view.sessions.into()) },

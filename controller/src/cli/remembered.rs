@@ -111,6 +111,7 @@ fn color(color: Color, live: Color, limit: Bps, state: Option<&State>) -> ColorV
         error_rate: None,
         p50_ms: None,
         p99_ms: None,
+        p99_total_ms: None,
         in_flight: 0,
         sessions: 0,
     }

@@ -277,8 +277,7 @@ fn color_view(service: &Service, color: Color, recent: Option<(PerColor<(u64, u6
     let completed = recent.map(|(grown, _)| *grown.get(color)).unwrap_or_default();
     let all = recent.map(|(grown, _)| grown.blue.0 + grown.green.0).unwrap_or_default();
     let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-    let quantile =
-        |per_mille| histogram::quantile_us(&tally.first_byte, per_mille).map(|us| us as f64 / 1_000.0);
+    let quantile = |of, per_mille| histogram::quantile_us(of, per_mille).map(|us| us as f64 / 1_000.0);
     let revision = state.revisions.get(color).clone();
     ColorView {
         marked_bad: state.condemned.contains(&revision),
@@ -291,8 +290,9 @@ fn color_view(service: &Service, color: Color, recent: Option<(PerColor<(u64, u6
         errors: tally.errors,
         rate: recent.map_or(0.0, |(_, seconds)| completed.0 as f64 / seconds),
         error_rate: share(completed.1, completed.0),
-        p50_ms: quantile(500),
-        p99_ms: quantile(990),
+        p50_ms: quantile(&tally.first_byte, 500),
+        p99_ms: quantile(&tally.first_byte, 990),
+        p99_total_ms: quantile(&tally.total, 990),
         in_flight: tally.in_flight,
         sessions: match service.trial.as_ref() {
             Some(trial) if color != state.live => trial.evidence().candidate_slots.done,

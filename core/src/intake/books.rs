@@ -66,7 +66,8 @@ struct Lottery {
     new_errors: BTreeSet<u16>,
     new_events: BTreeSet<u16>,
     new_done: BTreeSet<u16>,
-    new_latency: BTreeMap<u16, u16>,
+    /// To the first byte and in all.
+    new_times: BTreeMap<u16, (u16, u16)>,
     new_predictions: BTreeMap<u16, u16>,
     seen: PerColor<Seen>,
     /// The negative control of all workers, where requests draw for themselves. Never more of it than of the color.
@@ -85,7 +86,7 @@ struct Lottery {
 struct Said {
     errors: BTreeSet<u16>,
     events: BTreeSet<u16>,
-    latency: BTreeSet<u32>,
+    times: BTreeSet<u32>,
     predictions: BTreeSet<u32>,
 }
 
@@ -93,6 +94,7 @@ struct Said {
 #[derive(Debug, Default)]
 struct Seen {
     latency: BTreeMap<u16, u64>,
+    total: BTreeMap<u16, u64>,
     predictions: BTreeMap<u16, u64>,
 }
 
@@ -415,10 +417,12 @@ impl ProxyBooks {
                 control: if unit == Unit::Request { lottery.control_side(stable) } else { None },
                 error_slots: core::mem::take(&mut lottery.new_errors).into_iter().collect(),
                 done_slots: Some(core::mem::take(&mut lottery.new_done).into_iter().collect()),
-                first_latency: firsts(&mut lottery.new_latency),
-                first_predictions: firsts(&mut lottery.new_predictions),
+                first_latency: firsts(lottery.new_times.iter().map(|(slot, times)| (*slot, times.0))),
+                first_total: firsts(lottery.new_times.iter().map(|(slot, times)| (*slot, times.1))),
+                first_predictions: firsts(core::mem::take(&mut lottery.new_predictions)),
                 event_slots: core::mem::take(&mut lottery.new_events).into_iter().collect(),
             });
+            lottery.new_times.clear();
             // What was counted since the beginning follows in the next row.
             lottery.changed = core::mem::take(&mut lottery.begins_again) && unit != Unit::Session;
         }
@@ -433,7 +437,7 @@ impl Lottery {
             || !self.new_errors.is_empty()
             || !self.new_events.is_empty()
             || !self.new_done.is_empty()
-            || !self.new_latency.is_empty()
+            || !self.new_times.is_empty()
             || !self.new_predictions.is_empty()
     }
 
@@ -450,7 +454,8 @@ impl Lottery {
         let started = PerColor::from_fn(|color| {
             let (now, last) = (report.tallies.get(color), last.get_mut(color));
             if !restored {
-                let Seen { latency, predictions } = self.seen.get_mut(color);
+                let Seen { latency, total, predictions } = self.seen.get_mut(color);
+                grow(total, &last.total, &now.total);
                 grow(latency, &last.first_byte, &now.first_byte);
                 grow(predictions, &last.predictions, &now.predictions);
                 grow_control(self.control.get_mut(color), last, now);
@@ -469,9 +474,9 @@ impl Lottery {
         // what stood in its last report already.
         let said = self.said.entry(vm).or_default();
         self.new_errors.extend(report.error_slots.iter().filter(|slot| !said.errors.contains(*slot)));
-        let latency = report.first_latency.iter().filter(|entry| !said.latency.contains(*entry));
-        for (slot, bucket) in latency.filter_map(|entry| check::first_latency(*entry)) {
-            self.new_latency.entry(slot).or_insert(bucket);
+        let times = report.first_times.iter().filter(|entry| !said.times.contains(*entry));
+        for (slot, buckets) in times.filter_map(|entry| check::first_times(*entry)) {
+            self.new_times.entry(slot).or_insert(buckets);
         }
         let predictions = report.first_predictions.iter().filter(|entry| !said.predictions.contains(*entry));
         for (slot, bin) in predictions.filter_map(|entry| check::first_prediction(*entry)) {
@@ -480,7 +485,7 @@ impl Lottery {
         self.new_events.extend(report.event_slots.iter().filter(|slot| !said.events.contains(*slot)));
         said.events = report.event_slots.iter().copied().collect();
         said.errors = report.error_slots.iter().copied().collect();
-        said.latency = report.first_latency.iter().copied().collect();
+        said.times = report.first_times.iter().copied().collect();
         said.predictions = report.first_predictions.iter().copied().collect();
         let candidates = report.done_slots.iter().filter(|slot| **slot < report.limit.get());
         self.new_done.extend(candidates.filter(|slot| !told_done.contains(**slot)));
@@ -502,8 +507,9 @@ impl Lottery {
             ..Side::default()
         };
         if unit != Unit::Session {
-            let Seen { latency, predictions } = self.seen.get(color);
+            let Seen { latency, total, predictions } = self.seen.get(color);
             side.latency = self.histogram(latency, FIRST_BUCKET..=LAST_BUCKET);
+            side.total = self.histogram(total, FIRST_BUCKET..=LAST_BUCKET);
             let bins = u16::try_from(PREDICTION_BINS).unwrap_or(u16::MAX);
             side.predictions = self.histogram(predictions, 0..=bins.saturating_sub(1));
         }
@@ -532,9 +538,9 @@ impl Lottery {
     }
 }
 
-/// Takes out slots with what each showed first.
-fn firsts(new: &mut BTreeMap<u16, u16>) -> Vec<(u16, i32)> {
-    core::mem::take(new).into_iter().map(|(slot, place)| (slot, i32::from(place))).collect()
+/// Slots with what each showed first.
+fn firsts(new: impl IntoIterator<Item = (u16, u16)>) -> Vec<(u16, i32)> {
+    new.into_iter().map(|(slot, place)| (slot, i32::from(place))).collect()
 }
 
 /// Moves `last` on to `now` and adds the difference to `total`. Gauges are not counters and stay out.

@@ -3,7 +3,7 @@
 use super::Malformed;
 use super::books::Books;
 use crate::color::Color;
-use crate::contract::{FIRST_LATENCY_BUCKETS, PREDICTION_BINS, Report, SLOTS, ServiceId, Tally};
+use crate::contract::{PREDICTION_BINS, Report, SLOTS, ServiceId, TIME_BUCKETS, Tally};
 use crate::histogram::{FIRST_BUCKET, LAST_BUCKET};
 use alloc::collections::BTreeSet;
 
@@ -31,8 +31,8 @@ pub(super) fn shape(report: &Report) -> Result<(), Malformed> {
             }
             let slots = lottery.error_slots.iter().chain(&lottery.done_slots).chain(&lottery.event_slots);
             rule(slots.into_iter().all(|slot| *slot < SLOTS), Malformed::Slot)?;
-            let mut latency = lottery.first_latency.iter();
-            rule(latency.all(|entry| first_latency(*entry).is_some()), Malformed::Slot)?;
+            let mut times = lottery.first_times.iter();
+            rule(times.all(|entry| first_times(*entry).is_some()), Malformed::Slot)?;
             let mut predictions = lottery.first_predictions.iter();
             rule(predictions.all(|entry| first_prediction(*entry).is_some()), Malformed::Slot)?;
         }
@@ -72,9 +72,12 @@ pub(super) fn growth<'a>(
     Ok(())
 }
 
-/// Slot and latency bucket of an entry of `first_latency`; `None` if one of them is none.
-pub(super) fn first_latency(entry: u32) -> Option<(u16, u16)> {
-    first(entry, FIRST_LATENCY_BUCKETS).filter(|(_, bucket)| (FIRST_BUCKET..=LAST_BUCKET).contains(bucket))
+/// Slot of an entry of `first_times` and its two buckets, to the first byte and in all; `None` if one of them is none.
+pub(super) fn first_times(entry: u32) -> Option<(u16, (u16, u16))> {
+    let total = u16::try_from(entry.checked_rem(TIME_BUCKETS)?).ok()?;
+    let (slot, first_byte) = first(entry.checked_div(TIME_BUCKETS)?, TIME_BUCKETS)?;
+    let are_buckets = [first_byte, total].iter().all(|bucket| (FIRST_BUCKET..=LAST_BUCKET).contains(bucket));
+    are_buckets.then_some((slot, (first_byte, total)))
 }
 
 /// Slot and bin of an entry of `first_predictions`, likewise.

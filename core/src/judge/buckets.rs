@@ -6,9 +6,13 @@
 
 use super::ratio::share_of;
 use crate::histogram::Sparse;
-use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use libm::log;
 use serde::{Deserialize, Serialize};
+
+/// From here on stand the buckets of a second scale on which the same observations lie: an answer has a time to its
+/// first byte and one in all. It is above every bucket of a first scale.
+pub const SECOND_SCALE: u16 = 1 << 14;
 
 /// Observations of both roles by bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,14 +54,20 @@ impl Buckets {
         other.blue.iter().for_each(|(bucket, n)| add(&mut self.blue, *bucket, *n));
     }
 
-    /// Buckets with an observation, with the candidate's count and the sum.
-    pub fn both(&self) -> impl Iterator<Item = (u16, f64, f64)> + '_ {
-        let used: BTreeSet<u16> = self.green.keys().chain(self.blue.keys()).copied().collect();
-        used.into_iter().map(|bucket| {
-            let of = |counts: &Sparse| counts.get(&bucket).copied().unwrap_or(0) as f64;
-            let green = of(&self.green);
-            (bucket, green, green + of(&self.blue))
-        })
+    /// Buckets with an observation on the scale that stands from `scale` on (0 or [`SECOND_SCALE`]), lowest first, each
+    /// with the candidate's count and the sum.
+    pub fn both(&self, scale: u16) -> Vec<(u16, f64, f64)> {
+        let end = scale.saturating_add(SECOND_SCALE);
+        let (mut green, mut blue) =
+            (self.green.range(scale..end).peekable(), self.blue.range(scale..end).peekable());
+        let mut both = Vec::new();
+        while let Some(bucket) = green.peek().into_iter().chain(blue.peek()).map(|(bucket, _)| **bucket).min()
+        {
+            let green = green.next_if(|(at, _)| **at == bucket).map_or(0.0, |(_, n)| *n as f64);
+            let blue = blue.next_if(|(at, _)| **at == bucket).map_or(0.0, |(_, n)| *n as f64);
+            both.push((bucket - scale, green, green + blue));
+        }
+        both
     }
 
     /// The log-increment of one alternative; 0 if one role has nothing.
@@ -67,7 +77,7 @@ impl Buckets {
             return 0.0;
         }
         let (mut hits, mut expected) = (0.0, 0.0);
-        for (bucket, green, all) in self.both() {
+        for (bucket, green, all) in self.both(0) {
             let weight = weight(bucket);
             hits += green * log(weight);
             expected += all * log(share * weight + 1.0 - share);
@@ -84,7 +94,12 @@ pub fn add(counts: &mut Sparse, bucket: u16, n: u64) {
     }
 }
 
-/// All observations.
+/// All observations, each once.
 pub fn total(counts: &Sparse) -> u64 {
-    counts.values().fold(0, |sum, n| sum.saturating_add(*n))
+    counts.range(..SECOND_SCALE).fold(0, |sum, (_, n)| sum.saturating_add(*n))
+}
+
+/// What lies on the second scale, by that scale's own buckets.
+pub fn on_second_scale(counts: &Sparse) -> Sparse {
+    counts.range(SECOND_SCALE..).map(|(bucket, n)| (bucket - SECOND_SCALE, *n)).collect()
 }

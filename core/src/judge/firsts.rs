@@ -30,7 +30,8 @@ struct Open {
 // === impl Firsts ===
 
 impl Firsts {
-    /// Takes what a stratum reported: slots with the bucket that their role books them in. Slots below `limit` are
+    /// Takes what a stratum reported: slots with the bucket that their role books them in, or with one on each of two
+    /// scales. Slots below `limit` are
     /// the candidate's; those seen before change nothing.
     pub fn take(
         &mut self,
@@ -38,13 +39,15 @@ impl Firsts {
         stratum: &Stratum,
         speaker: Option<Seat>,
         limit: u16,
-        firsts: &[(u16, u16)],
+        firsts: impl IntoIterator<Item = (u16, u16, Option<u16>)>,
     ) {
         let mut new = BTreeMap::<NewTo, Buckets>::new();
-        for (slot, bucket) in firsts {
-            if let Some(new_to) = self.seen.take(*slot, speaker) {
+        for (slot, bucket, second) in firsts {
+            if let Some(new_to) = self.seen.take(slot, speaker) {
                 let observed = new.entry(new_to).or_default();
-                add(if *slot < limit { &mut observed.green } else { &mut observed.blue }, *bucket, 1);
+                let counts = if slot < limit { &mut observed.green } else { &mut observed.blue };
+                add(counts, bucket, 1);
+                second.into_iter().for_each(|bucket| add(counts, bucket, 1));
             }
         }
         for (new_to, observed) in new {

@@ -3,12 +3,16 @@
 //! Exact counts in fixed buckets, candidate counts booked lower by the margin ([`margin`]), then color given bucket
 //! with weights from stable's own histogram ([`weights`]). That histogram is from before the release, or gathered
 //! first and then frozen: weights are never chosen from the data that they score.
+//!
+//! An answer has two times, to its first byte and in all. They lie on two scales of the same histogram, and half of the
+//! alternatives are of each: an average, which is right whatever the two have in common. Rows that know one time have
+//! one scale.
 
 pub mod margin;
 pub mod weights;
 
 use super::analysis::Analysis;
-use super::buckets::{Buckets, add, total};
+use super::buckets::{Buckets, SECOND_SCALE, add, total};
 use super::tally::SideDelta;
 use crate::histogram::Sparse;
 use margin::{Margin, clamped};
@@ -66,8 +70,14 @@ impl Reference {
         for (bucket, n) in &green.latency {
             self.book_green(block, *bucket, *n);
         }
+        for (bucket, n) in &green.total {
+            add(&mut block.green, SECOND_SCALE + self.margin.booked(*bucket), *n);
+        }
         for (bucket, n) in &blue.latency {
-            self.book_blue(block, *bucket, *n);
+            self.book_blue(block, clamped(*bucket), *n);
+        }
+        for (bucket, n) in &blue.total {
+            self.book_blue(block, SECOND_SCALE + clamped(*bucket), *n);
         }
     }
 
@@ -76,23 +86,35 @@ impl Reference {
         add(&mut block.green, self.margin.booked(bucket), n);
     }
 
-    /// Books stable's observations of a bucket, which also fill the reference until it is frozen.
-    pub fn book_blue(&mut self, block: &mut Buckets, bucket: i32, n: u64) {
-        add(&mut block.blue, clamped(bucket), n);
-        if !self.frozen {
-            add(&mut self.counts, clamped(bucket), n);
-        }
+    /// Books stable's observations at a place of either scale.
+    fn book_blue(&mut self, block: &mut Buckets, place: u16, n: u64) {
+        add(&mut block.blue, place, n);
+        self.refer(place, n);
     }
 
-    /// The bucket in which a session's first answer is booked; stable's fills the reference until it is frozen.
+    /// Where a session's first answer is booked; stable's fills the reference until it is frozen.
     pub fn book_first(&mut self, is_candidate: bool, bucket: i32) -> u16 {
+        self.book_one(is_candidate, bucket, 0)
+    }
+
+    /// Likewise by its total time.
+    pub fn book_first_total(&mut self, is_candidate: bool, bucket: i32) -> u16 {
+        self.book_one(is_candidate, bucket, SECOND_SCALE)
+    }
+
+    fn book_one(&mut self, is_candidate: bool, bucket: i32, scale: u16) -> u16 {
         if is_candidate {
-            return self.margin.booked(bucket);
+            return scale + self.margin.booked(bucket);
         }
+        self.refer(scale + clamped(bucket), 1);
+        scale + clamped(bucket)
+    }
+
+    /// Stable's observations are the reference until it is frozen.
+    fn refer(&mut self, place: u16, n: u64) {
         if !self.frozen {
-            add(&mut self.counts, clamped(bucket), 1);
+            add(&mut self.counts, place, n);
         }
-        clamped(bucket)
     }
 
     /// Freezes the reference once it is large enough; true at that moment. What waits in open blocks must then be

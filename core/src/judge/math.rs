@@ -9,7 +9,9 @@ pub fn lse(terms: impl Iterator<Item = f64> + Clone) -> f64 {
     if highest == f64::NEG_INFINITY {
         return highest;
     }
-    highest + log(terms.map(|x| exp(x - highest)).sum())
+    // Beside the highest, which is 1, anything below e^-40 is lost in rounding.
+    let part = |x: f64| if x - highest < -40.0 { 0.0 } else { exp(x - highest) };
+    highest + log(terms.map(part).sum())
 }
 
 /// `ln(exp(a) + exp(b))`.

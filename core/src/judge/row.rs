@@ -46,6 +46,9 @@ pub struct Row {
     /// number of its requests. The role follows from the slot and the split.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_latency: Vec<(u16, i32)>,
+    /// Of the same slots and answers the bucket of the total time, where it is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_total: Vec<(u16, i32)>,
     /// Slots with a first prediction, likewise with its bin.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_predictions: Vec<(u16, i32)>,
@@ -70,9 +73,12 @@ pub struct Side {
     /// Requests started; where a side has it, blocks count these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<i64>,
-    /// Completed answers that are no errors, by latency bucket.
+    /// Completed answers that are no errors, by latency bucket: time to the first byte where the row has `total`, too.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub latency: BTreeMap<i32, i64>,
+    /// The same answers by the bucket of their total time. Absent in worlds of the plain format, which have one time.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub total: BTreeMap<i32, i64>,
     /// Answers by prediction bin.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub predictions: BTreeMap<i32, i64>,

@@ -119,7 +119,11 @@ impl SlotSet {
 
     /// The slots, rising.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..SLOTS).filter(|slot| self.contains(*slot))
+        // Most words of a tick's set are empty.
+        let words = (0u16..).zip(&self.words).filter(|(_, word)| **word != 0);
+        words.flat_map(|(at, word)| {
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit)
+        })
     }
 }
 

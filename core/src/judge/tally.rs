@@ -55,6 +55,8 @@ pub struct SideDelta {
     pub events: u64,
     /// New latency counts.
     pub latency: BTreeMap<i32, u64>,
+    /// New counts of total times.
+    pub total: BTreeMap<i32, u64>,
     /// New prediction counts.
     pub predictions: BTreeMap<i32, u64>,
 }
@@ -77,7 +79,7 @@ struct Epoch {
     past: Counted,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Last {
     seq: u64,
     blue: Counters,
@@ -96,6 +98,8 @@ struct Counters {
     started: Option<i64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     latency: BTreeMap<i32, i64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    total: BTreeMap<i32, i64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     predictions: BTreeMap<i32, i64>,
     /// The histograms were forgotten: the first count of each bucket is only a baseline.
@@ -138,6 +142,7 @@ impl Tally {
             {
                 side.forgotten |= !side.latency.is_empty() || !side.predictions.is_empty();
                 side.latency.clear();
+                side.total.clear();
                 side.predictions.clear();
             }
         }
@@ -167,22 +172,24 @@ impl Tally {
         if !(0.0..=1.0).contains(&row.split) || epoch.is_some_and(|e| e.split != row.split) {
             return Outcome::Malformed;
         }
+        let (none, unsaid) = (Last::default(), Side::default());
+        let last = last.unwrap_or(&none);
         let sides = (
-            Counters::advance(last.map(|l| &l.blue), row.blue.as_ref()),
-            Counters::advance(last.map(|l| &l.green), row.green.as_ref()),
-            Counters::advance(last.map(|l| &l.control), row.control.as_ref()),
+            last.blue.news(row.blue.as_ref().unwrap_or(&unsaid)),
+            last.green.news(row.green.as_ref().unwrap_or(&unsaid)),
+            last.control.news(row.control.as_ref().unwrap_or(&unsaid)),
         );
-        let (Some((blue, blue_new)), Some((green, green_new)), Some((control, control_new))) = sides else {
+        let (Some(blue), Some(green), Some(control)) = sides else {
             return Outcome::Malformed;
         };
-        if control_new.requests > blue_new.requests || control_new.errors > blue_new.errors {
+        if control.requests > blue.requests || control.errors > blue.errors {
             return Outcome::Malformed;
         }
-        self.remember(row, Last { seq: row.seq, blue, green, control });
-        Outcome::Accepted(Box::new(Delta { blue: blue_new, green: green_new, control: control_new }))
+        self.remember(row);
+        Outcome::Accepted(Box::new(Delta { blue, green, control }))
     }
 
-    fn remember(&mut self, row: &Row, last: Last) {
+    fn remember(&mut self, row: &Row) {
         let proxy = self.proxies.entry(row.proxy.clone()).or_default();
         if row.incarnation > proxy.incarnation {
             proxy.incarnation = row.incarnation;
@@ -190,7 +197,13 @@ impl Tally {
         }
         let new = Epoch { split: row.split, last: None, past: Counted::default() };
         let epoch = proxy.epochs.entry(row.epoch).or_insert(new);
-        epoch.last = Some(last);
+        let last = epoch.last.get_or_insert_default();
+        last.seq = row.seq;
+        for (counters, side) in
+            [(&mut last.blue, &row.blue), (&mut last.green, &row.green), (&mut last.control, &row.control)]
+        {
+            side.iter().for_each(|side| counters.remember(side));
+        }
     }
 }
 
@@ -217,33 +230,50 @@ impl Epoch {
 // === impl Counters ===
 
 impl Counters {
-    /// The counters after a row and what it adds; `None` if the row breaks a rule.
-    fn advance(last: Option<&Counters>, side: Option<&Side>) -> Option<(Counters, SideDelta)> {
-        let (none, unsaid) = (Counters::default(), Side::default());
-        let (last, side) = (last.unwrap_or(&none), side.unwrap_or(&unsaid));
-        let mut now = Counters {
-            requests: side.requests.unwrap_or(last.requests),
-            errors: side.errors.unwrap_or(last.errors),
-            events: side.events.unwrap_or(last.events),
-            started: side.started.or(last.started),
-            latency: last.latency.clone(),
-            predictions: last.predictions.clone(),
-            forgotten: last.forgotten,
-        };
-        let requests = grown(now.requests, last.requests)?;
-        let errors = grown(now.errors, last.errors)?;
-        let events = grown(now.events, last.events)?;
-        let n = match now.started {
-            Some(started) => grown(started, last.started.unwrap_or(0))?,
+    /// What a row adds; `None` if it breaks a rule.
+    fn news(&self, side: &Side) -> Option<SideDelta> {
+        let grown_by = |now: Option<i64>, last: i64| grown(now.unwrap_or(last), last);
+        let requests = grown_by(side.requests, self.requests)?;
+        let errors = grown_by(side.errors, self.errors)?;
+        let events = grown_by(side.events, self.events)?;
+        let n = match side.started.or(self.started) {
+            Some(started) => grown(started, self.started.unwrap_or(0))?,
             None => requests,
         };
         if errors > requests || events > requests {
             return None;
         }
-        let forgotten = now.forgotten;
-        let latency = grown_histogram(&mut now.latency, &side.latency, forgotten)?;
-        let predictions = grown_histogram(&mut now.predictions, &side.predictions, forgotten)?;
-        Some((now, SideDelta { n, requests, errors, events, latency, predictions }))
+        let latency = self.new_in(&self.latency, &side.latency)?;
+        let total = self.new_in(&self.total, &side.total)?;
+        let predictions = self.new_in(&self.predictions, &side.predictions)?;
+        Some(SideDelta { n, requests, errors, events, latency, total, predictions })
+    }
+
+    fn new_in(&self, last: &BTreeMap<i32, i64>, said: &BTreeMap<i32, i64>) -> Option<BTreeMap<i32, u64>> {
+        let mut new = BTreeMap::new();
+        for (bucket, count) in said {
+            let before = last.get(bucket).copied().unwrap_or(if self.forgotten { *count } else { 0 });
+            let added = grown(*count, before)?;
+            if added > 0 {
+                new.insert(*bucket, added);
+            }
+        }
+        Some(new)
+    }
+
+    /// Moves on to what a row says.
+    fn remember(&mut self, side: &Side) {
+        for (last, now) in [
+            (&mut self.requests, side.requests),
+            (&mut self.errors, side.errors),
+            (&mut self.events, side.events),
+        ] {
+            *last = now.unwrap_or(*last);
+        }
+        self.started = side.started.or(self.started);
+        self.latency.extend(&side.latency);
+        self.total.extend(&side.total);
+        self.predictions.extend(&side.predictions);
     }
 }
 
@@ -253,20 +283,4 @@ fn is_zero<T: Default + PartialEq>(n: &T) -> bool {
 
 fn grown(now: i64, last: i64) -> Option<u64> {
     now.checked_sub(last).and_then(|d| u64::try_from(d).ok())
-}
-
-fn grown_histogram(
-    last: &mut BTreeMap<i32, i64>,
-    said: &BTreeMap<i32, i64>,
-    forgotten: bool,
-) -> Option<BTreeMap<i32, u64>> {
-    let mut new = BTreeMap::new();
-    for (bucket, count) in said {
-        let before = last.insert(*bucket, *count).unwrap_or(if forgotten { *count } else { 0 });
-        let added = grown(*count, before)?;
-        if added > 0 {
-            new.insert(*bucket, added);
-        }
-    }
-    Some(new)
 }

@@ -48,8 +48,9 @@ pub struct Testimony {
     /// Completed requests and failures of the candidate in rows that do not report their slots: each is a unit of the
     /// absolute certificate.
     pub plain: (u64, u64),
-    /// First successful answers of slots, likewise, with the bucket in which their role books them.
-    pub first_latency: Vec<(u16, u16)>,
+    /// First successful answers of slots, likewise, with the bucket in which their role books them, and that of the total
+    /// time.
+    pub first_latency: Vec<(u16, u16, Option<u16>)>,
     /// First predictions of slots, likewise with their bin.
     pub first_predictions: Vec<(u16, u16)>,
     /// What a block that closed says.
@@ -144,12 +145,13 @@ impl Sessions {
             if slots && !said.error_slots.is_empty() {
                 heard.batches.extend(self.errors.batch(&said.error_slots, said.limit, speaker));
             }
-            self.latency.take(t_ms, stratum, speaker, said.limit, &said.first_latency);
+            self.latency.take(t_ms, stratum, speaker, said.limit, said.first_latency.iter().copied());
             let memory = if analysis.prediction_mode == PredictionMode::Effect { stratum.1 } else { 0 };
             if let Some(predictions) = self.predictions.of(memory)
                 && !said.first_predictions.is_empty()
             {
-                predictions.take(t_ms, stratum, speaker, said.limit, &said.first_predictions);
+                let firsts = said.first_predictions.iter().map(|(slot, bin)| (*slot, *bin, None));
+                predictions.take(t_ms, stratum, speaker, said.limit, firsts);
             }
             heard.closed.extend(said.closed.as_ref().map(|closed| (speaker, stratum.1, closed)));
             heard.seconds.extend(said.second.map(|second| (speaker, second)));

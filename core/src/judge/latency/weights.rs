@@ -3,7 +3,7 @@
 //! *Tilts* move the whole distribution by a fraction of its spread, *tails* multiply a slow part of it. Both come from
 //! a histogram of stable that was fixed before the data they score; it need not be right, only earlier.
 
-use super::super::buckets::Buckets;
+use super::super::buckets::{Buckets, SECOND_SCALE, on_second_scale};
 use super::super::quantile::normal;
 use crate::histogram::{FIRST_BUCKET, LAST_BUCKET, Sparse};
 use alloc::vec;
@@ -20,7 +20,9 @@ pub const BUCKETS: usize = (LAST_BUCKET - FIRST_BUCKET) as usize + 1;
 /// The tables and their prior.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
+    /// Those of the first scale, then those of the second.
     alternatives: Vec<Alternative>,
+    on_first: usize,
     prior: Vec<f64>,
 }
 
@@ -33,8 +35,24 @@ struct Alternative {
 // === impl Weights ===
 
 impl Weights {
-    /// Tilts and tails from stable's histogram; `None` if it is empty.
+    /// Tilts and tails from stable's histogram, of each of its scales; `None` if it is empty.
     pub fn of(reference: &Sparse) -> Option<Weights> {
+        let first = Weights::of_one(reference)?;
+        Some(match Weights::of_one(&on_second_scale(reference)) {
+            Some(second) => first.and(second),
+            None => first,
+        })
+    }
+
+    /// Half of the prior for each.
+    fn and(mut self, second: Weights) -> Weights {
+        self.alternatives.extend(second.alternatives);
+        self.prior.extend(second.prior);
+        self.prior.iter_mut().for_each(|part| *part /= 2.0);
+        self
+    }
+
+    fn of_one(reference: &Sparse) -> Option<Weights> {
         let counts: Vec<u64> = kept(reference);
         let total: u128 = counts.iter().map(|n| u128::from(*n)).sum();
         if total == 0 {
@@ -86,7 +104,8 @@ impl Weights {
     fn new(tables: impl Iterator<Item = Vec<f64>>, prior: Vec<f64>) -> Self {
         let alternative =
             |weight: Vec<f64>| Alternative { ln: weight.iter().map(|w| log(*w)).collect(), weight };
-        Weights { alternatives: tables.map(alternative).collect(), prior }
+        let alternatives: Vec<Alternative> = tables.map(alternative).collect();
+        Weights { on_first: alternatives.len(), alternatives, prior }
     }
 
     /// Weight of each alternative before the data.
@@ -111,19 +130,10 @@ impl Weights {
 
     /// Adds the log-increment of each alternative for a block to `sums`. One-sided blocks say nothing.
     pub fn add(&self, block: &Buckets, sums: &mut [f64]) {
-        let share = block.share();
-        if !(share > 0.0 && share < 1.0) {
-            return;
-        }
-        let counts: Vec<(u16, f64, f64)> = block.both().collect();
-        for (sum, alternative) in sums.iter_mut().zip(&self.alternatives) {
-            let (mut hits, mut expected) = (0.0, 0.0);
-            for (bucket, green, all) in &counts {
-                hits += green * look(&alternative.ln, *bucket, 0.0);
-                expected += all * log(share * look(&alternative.weight, *bucket, 1.0) + 1.0 - share);
-            }
-            *sum += hits - expected;
-        }
+        let (first, second) = self.alternatives.split_at(self.on_first);
+        let mut sums = sums.iter_mut();
+        add_scale(first, &block.both(0), sums.by_ref().take(first.len()));
+        add_scale(second, &block.both(SECOND_SCALE), sums);
     }
 
     /// Adds the log-increment of each alternative for the candidate's observations alone: no control.
@@ -132,6 +142,33 @@ impl Weights {
             *sum +=
                 green.iter().map(|(bucket, n)| *n as f64 * look(&alternative.ln, *bucket, 0.0)).sum::<f64>();
         }
+    }
+}
+
+/// Adds what a block says on one scale: per bucket the candidate's count and that of both.
+fn add_scale<'a>(
+    alternatives: &[Alternative],
+    counts: &[(u16, f64, f64)],
+    sums: impl Iterator<Item = &'a mut f64>,
+) {
+    let (green, all) = counts.iter().fold((0.0, 0.0), |sum, (_, green, all)| (sum.0 + green, sum.1 + all));
+    let share = green / all;
+    if !(share > 0.0 && share < 1.0) {
+        return;
+    }
+    for (sum, alternative) in sums.zip(alternatives) {
+        let (mut hits, mut expected) = (0.0, 0.0);
+        // Tails have two weights only: a logarithm costs more than all else here.
+        let (mut weight, mut ln) = (f64::NAN, 0.0);
+        for (bucket, green, all) in counts {
+            hits += green * look(&alternative.ln, *bucket, 0.0);
+            let at = look(&alternative.weight, *bucket, 1.0);
+            if at != weight {
+                (weight, ln) = (at, log(share * at + 1.0 - share));
+            }
+            expected += all * ln;
+        }
+        *sum += hits - expected;
     }
 }
 
