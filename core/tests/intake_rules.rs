@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test asserts by panicking
 
 use hueshift_core::color::{Color, PerColor};
-use hueshift_core::contract::{Control, LotteryReport, PlanReport, Report, ServiceId, Tally};
+use hueshift_core::contract::{Control, LotteryReport, PlanReport, Report, ServiceId, TIME_BUCKETS, Tally};
 use hueshift_core::intake::{Intake, IntakeCheckpoint, Malformed, Outcome};
 use hueshift_core::judge::{Analysis, Judge, Line, Row};
 use hueshift_core::problem::Problem;
@@ -147,6 +147,25 @@ fn a_sessions_first_prediction_is_told_once_until_it_predicts_again() {
 }
 
 #[test]
+fn a_sessions_first_answer_has_two_times_and_both_must_be_buckets() {
+    let times = |slot: u32, first_byte: u32, total: u32| {
+        let mut row = lottery(1, 500, tally(5, 5, 0), tally(1, 1, 0));
+        row.first_times = vec![(slot * TIME_BUCKETS + first_byte) * TIME_BUCKETS + total];
+        vec![plan(1, vec![row])]
+    };
+    let mut intake = Intake::default();
+    intake.take(&report(1, 1, times(9_999, 160, 415)), 0);
+    let row = rows(&mut intake).remove(0);
+    assert_eq!((row.first_latency, row.first_total), (vec![(9_999, 160)], vec![(9_999, 415)]));
+    intake.take(&report(1, 2, times(9_999, 160, 415)), 0);
+    assert_eq!(rows(&mut intake).len(), 0, "not yet acknowledged: said again");
+    for wrong in [times(10_000, 160, 160), times(3, 159, 200), times(3, 200, 159), times(3, 200, 416)] {
+        let taken = intake.take(&report(1, 3, wrong), 0);
+        assert_eq!(taken.outcome, Outcome::Malformed(Malformed::Slot));
+    }
+}
+
+#[test]
 fn a_sessions_event_is_told_once_until_it_has_another_and_impossible_ones_are_refused() {
     let events = |n: u64, events: u64, slots: &[u16]| {
         let mut row = lottery(1, 500, tally(5, 5, 0), Tally { events, ..tally(n, n, 0) });
@@ -182,15 +201,16 @@ fn a_sessions_event_is_told_once_until_it_has_another_and_impossible_ones_are_re
 fn where_requests_are_the_unit_rows_have_what_all_workers_saw_since_a_restart_too() {
     let seen = |n: u64| Tally {
         first_byte: BTreeMap::from([(200, n)]),
+        total: BTreeMap::from([(230, n)]),
         predictions: BTreeMap::from([(7, n)]),
         ..tally(n, n, 0)
     };
     let last = |intake: &mut Intake| {
         let rows = intake.rows_by_request(ID, 1, Color::Blue);
         let blue = rows.last().unwrap().blue.clone().unwrap();
-        (blue.latency, blue.predictions)
+        (blue.latency, blue.total, blue.predictions)
     };
-    let of = |n: i64| (BTreeMap::from([(200, n)]), BTreeMap::from([(7, n)]));
+    let of = |n: i64| [(200, n), (230, n), (7, n)].map(|count| BTreeMap::from([count])).into();
     let mut intake = Intake::default();
     intake.take(&one(1, 1, seen(10), tally(2, 2, 0)), 0);
     intake.take(&one(2, 1, seen(20), tally(2, 2, 0)), 0);
@@ -199,9 +219,10 @@ fn where_requests_are_the_unit_rows_have_what_all_workers_saw_since_a_restart_to
     restarted.restore(ID, 1, intake.checkpoint(ID, 1), 0);
     // What a worker had counted before is only where it begins, whenever it speaks.
     restarted.take(&one(1, 2, seen(13), tally(2, 2, 0)), 0);
-    let (latency, predictions) = last(&mut restarted);
-    assert!(latency.values().chain(predictions.values()).all(|n| *n == 0), "a baseline for the judge");
-    assert_eq!((latency.len(), predictions.len()), (256, 64));
+    let (latency, total, predictions) = last(&mut restarted);
+    let all = latency.values().chain(total.values()).chain(predictions.values());
+    assert!(all.into_iter().all(|n| *n == 0), "a baseline for the judge");
+    assert_eq!((latency.len(), total.len(), predictions.len()), (256, 256, 64));
     restarted.take(&one(1, 3, seen(15), tally(2, 2, 0)), 0);
     assert_eq!(last(&mut restarted), of(2));
     restarted.take(&one(2, 2, seen(25), tally(2, 2, 0)), 0);

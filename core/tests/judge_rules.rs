@@ -658,6 +658,63 @@ fn latency_of_cold_caches_after_each_raise_is_left_out_where_a_warm_up_is_asked_
     assert_eq!(cold_after_each_raise(1_000), Verdict::Rollback, "what is slow after it counts");
 }
 
+/// First bytes of both colors alike, the candidate's whole answers `longer` buckets longer; by sessions or by requests.
+/// The reference is stable's of this release.
+fn judged_by_whole_answers(by_session: bool, longer: i32) -> Verdict {
+    let analysis = Analysis {
+        metrics: vec![Metric::Latency],
+        latency_min_reference: 200,
+        mode: if by_session { Mode::Sessions } else { Mode::PerError },
+        firsts: by_session,
+        srm: false,
+        ..Analysis::default()
+    };
+    let mut judge = Judge::new(analysis).unwrap();
+    let spread = |n: i64, middle: i32| (0..5).map(|i| (middle + i, n)).collect();
+    for tick in 1..=100u16 {
+        let n = i64::from(tick);
+        let side = |n: i64, longer: i32| {
+            let (latency, total) = (spread(n, 240), spread(n, 280 + longer));
+            Some(Side { requests: Some(5 * n), errors: Some(0), latency, total, ..Side::default() })
+        };
+        let mut row = Row {
+            proxy: "gw".to_owned(),
+            incarnation: 1,
+            seq: tick.into(),
+            epoch: 1,
+            split: 0.1,
+            green: side(n, longer),
+            blue: side(9 * n, 0),
+            ..Row::default()
+        };
+        if by_session {
+            // Five of the candidate's thousand slots, forty-five of stable's nine thousand.
+            let candidates = (0..5).map(|i| 5 * (tick - 1) + i);
+            let stables = (0..45).map(|i| 1_000 + 45 * (tick - 1) + i);
+            for slot in candidates.chain(stables) {
+                let (place, more) = (i32::from(slot % 5), if slot < 1_000 { longer } else { 0 });
+                row.first_latency.push((slot, 240 + place));
+                row.first_total.push((slot, 280 + place + more));
+            }
+        }
+        judge.tick(u64::from(tick) * 250, &[row]);
+    }
+    judge.verdict()
+}
+
+#[test]
+fn a_candidate_whose_whole_answers_are_late_is_found_though_their_first_bytes_are_in_time() {
+    for by_session in [true, false] {
+        assert_eq!(judged_by_whole_answers(by_session, 0), Verdict::Continue, "{by_session}");
+        assert_eq!(
+            judged_by_whole_answers(by_session, 2),
+            Verdict::Continue,
+            "within the margin, {by_session}"
+        );
+        assert_eq!(judged_by_whole_answers(by_session, 16), Verdict::Rollback, "twice as long, {by_session}");
+    }
+}
+
 #[test]
 fn errors_count_from_the_first_request_of_a_warm_up() {
     let mut judge = Judge::new(Analysis { raise_warmup_ms: 600_000, ..errors_of_sessions() }).unwrap();

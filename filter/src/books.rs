@@ -581,8 +581,8 @@ mod tests {
             books.acked(seq);
             (row.error_slots, row.first_times, row.first_predictions)
         };
-        let bucket = u32::from(histogram::bucket_of(1500));
-        let latency = (3 * TIME_BUCKETS + bucket) * TIME_BUCKETS + bucket;
+        let bucket = |us| u32::from(histogram::bucket_of(us));
+        let latency = (3 * TIME_BUCKETS + bucket(1_500)) * TIME_BUCKETS + bucket(3_000);
         let all = (vec![3], vec![latency], vec![3 * PREDICTION_BINS + 7]);
         assert_eq!(told(&mut books, TOLD_US + 1), all);
         assert_eq!(

@@ -63,6 +63,9 @@ pub(super) fn render(view: &View, service: &ServiceView, screen: &Screen) -> Str
         out += &true_rates(service, evidence)
             .map(|text| screen.paragraph(&format!("{:LABEL$}", "true errors"), &text))
             .unwrap_or_default();
+        out += &whole_answers(service)
+            .map(|text| screen.paragraph(&format!("{:LABEL$}", "answers"), &text))
+            .unwrap_or_default();
         out += &evidence
             .chance
             .map(|unit| screen.paragraph(&format!("{:LABEL$}", "one draw"), &format!("is {}", chance(&unit))))
@@ -91,6 +94,17 @@ fn witnesses(evidence: &EvidenceView) -> Option<&'static str> {
         "one Envoy's word alone could condemn: there are fewer than three with traffic, or one has most of it \
          (a ReleasePolicy's trustedPrincipals names those that are believed, from the next release on)",
     )
+}
+
+/// The table's times are to the first byte; a stream that begins in time may still take too long.
+fn whole_answers(service: &ServiceView) -> Option<String> {
+    let (candidate, live) = (service.candidate(), service.live);
+    let p99 = |color| service.colors.get(color).p99_total_ms.map(|ms| latency(Some(ms)));
+    Some(format!(
+        "whole after {} on {candidate}, {} on {live} (P99; the table has the first byte)",
+        p99(candidate)?,
+        p99(live)?
+    ))
 }
 
 /// Where the true error rates lie, however often one looks.
@@ -259,20 +273,9 @@ fn colors(service: &ServiceView, screen: &Screen) -> String {
     // With the gap between columns the first is as wide as the labels above.
     let first = " ".repeat(LABEL - 2);
     let mut rows = vec![
-        [
-            first.as_str(),
-            "REVISION",
-            "REQUESTS",
-            "REQ/S",
-            "ERRORS",
-            "P50",
-            "P99",
-            "WHOLE P99",
-            "IN FLIGHT",
-            "SESSIONS",
-        ]
-        .map(|head| screen.ink(Ink::Dim, head))
-        .to_vec(),
+        [first.as_str(), "REVISION", "REQUESTS", "REQ/S", "ERRORS", "P50", "P99", "IN FLIGHT", "SESSIONS"]
+            .map(|head| screen.ink(Ink::Dim, head))
+            .to_vec(),
     ];
     for color in Color::BOTH {
         let view = service.colors.get(color);
@@ -285,7 +288,6 @@ fn colors(service: &ServiceView, screen: &Screen) -> String {
             failed.map_or("-".to_owned(), percent),
             latency(view.p50_ms),
             latency(view.p99_ms),
-            latency(view.p99_total_ms),
             view.in_flight.to_string(),
             // Not counted on every color; no session is not the same as none seen.
             if view.sessions == 0 { "-".to_owned() } else { count(view.sessions.into()) },

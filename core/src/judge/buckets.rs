@@ -103,3 +103,21 @@ pub fn total(counts: &Sparse) -> u64 {
 pub fn on_second_scale(counts: &Sparse) -> Sparse {
     counts.range(SECOND_SCALE..).map(|(bucket, n)| (bucket - SECOND_SCALE, *n)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_on_two_scales_is_one_observation() {
+        let mut seen = Buckets::default();
+        for (side, n) in [(&mut seen.green, 2), (&mut seen.blue, 6)] {
+            add(side, 200, n);
+            add(side, SECOND_SCALE + 230, n);
+        }
+        add(&mut seen.blue, SECOND_SCALE + 231, 1);
+        assert_eq!((seen.totals(), seen.share()), ((2, 6), 0.25));
+        assert_eq!(seen.both(0), [(200, 2.0, 8.0)]);
+        assert_eq!(seen.both(SECOND_SCALE), [(230, 2.0, 8.0), (231, 0.0, 1.0)]);
+    }
+}
