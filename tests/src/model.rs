@@ -8,7 +8,7 @@
 use crate::clock::now_ns;
 use crate::http::{self, Server};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hueshift_core::color::Color;
 use hueshift_simulation::chance;
 use hyper::body::{Bytes, Frame, Incoming};
@@ -64,6 +64,8 @@ pub struct Faults {
     pub delay_ms: u64,
     /// How far times are spread: standard deviation of their logarithm.
     pub delay_spread: f64,
+    /// The body follows its head this much later, ms.
+    pub body_ms: u64,
     /// Chance that a request is never answered.
     pub hang_rate: f64,
     /// Share of the *sessions* whose every request fails.
@@ -130,6 +132,7 @@ impl Default for Faults {
             after_ms: 0,
             delay_ms: 0,
             delay_spread: 0.0,
+            body_ms: 0,
             hang_rate: 0.0,
             failing_sessions: 0.0,
             prediction_shift: 0.0,
@@ -152,6 +155,12 @@ impl Faults {
     /// Predictions are so much larger.
     pub fn predicts(shift: f64) -> Self {
         Faults { prediction_shift: shift, ..Faults::default() }
+    }
+
+    /// The same, and each answer that begins is whole this much later.
+    pub fn ending_later(mut self, ms: u64) -> Self {
+        self.body_ms = ms;
+        self
     }
 
     /// The same, and each request is left without an answer with this chance.
@@ -341,6 +350,9 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
     let (content_type, body) = match (stream, state.kind) {
         _ if status >= 500 => ("application/json", whole(r#"{"error":"model failed"}"#)),
         (Some(seconds), _) => ("text/event-stream", Tokens::seconds(seconds).boxed_unsync()),
+        (None, Kind::Pricing) if faults.body_ms > 0 => {
+            ("application/json", later(quote(session), Duration::from_millis(faults.body_ms)))
+        }
         (None, Kind::Pricing) => ("application/json", whole(&quote(session))),
         (None, Kind::Chat) => ("text/event-stream", Tokens::chat().boxed_unsync()),
     };
@@ -381,6 +393,15 @@ pub fn quote(session: u32) -> String {
 
 fn whole(text: &str) -> Body {
     Full::new(Bytes::copy_from_slice(text.as_bytes())).boxed_unsync()
+}
+
+/// The head goes at once.
+fn later(text: String, wait: Duration) -> Body {
+    let body = async move {
+        tokio::time::sleep(wait).await;
+        Ok(Frame::data(Bytes::from(text)))
+    };
+    StreamBody::new(futures_util::stream::once(body)).boxed_unsync()
 }
 
 /// The requests in a file of [`Model::keep_log`]. A last line that a kill cut off is left out.

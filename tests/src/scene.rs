@@ -1,5 +1,5 @@
-//! Faults that only a judge finds, on the whole product: a candidate that leaves some requests without an answer, and
-//! one that becomes slower. Both with four stable endpoints, one of which may be lost at the very moment of the fault.
+//! Faults that only a judge finds, on the whole product: a candidate that leaves some requests without an answer, one
+//! that becomes slower, and one whose answers begin in time and end late. All with four stable endpoints, one of which may be lost at the very moment of the fault.
 
 use crate::client::{Load, Running};
 use crate::clock::{between, now_ns, wait_for};
@@ -24,6 +24,8 @@ pub enum Fault {
     Hang,
     /// The candidate takes half as long again.
     Slow,
+    /// The candidate's answers begin in time and end 400 ms later.
+    Long,
 }
 
 /// When it begins.
@@ -84,6 +86,7 @@ impl Scene {
         let faults = match fault {
             Fault::Hang => Faults::takes(TAKES_MS).hanging(0.3),
             Fault::Slow => Faults::takes(TAKES_MS * 3 / 2),
+            Fault::Long => Faults::takes(TAKES_MS).ending_later(400),
         };
         let mut from = now_ns();
         let (number, load) = match onset {

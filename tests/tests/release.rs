@@ -174,9 +174,13 @@ async fn a_candidate_that_leaves_requests_without_an_answer_is_taken_off_also_wh
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_that_is_or_becomes_slower_is_taken_off_also_while_stable_loses_an_endpoint() {
     let mut scene = Scene::start("slow", 20_000, true).await;
-    for (onset, lose) in [(Onset::Release, false), (Onset::Later, true)] {
-        let found = scene.find(Fault::Slow, onset, lose).await;
-        println!("{onset:?}: {:?}, {} requests exposed", found.time, found.exposed);
+    for (fault, onset, lose) in [
+        (Fault::Slow, Onset::Release, false),
+        (Fault::Slow, Onset::Later, true),
+        (Fault::Long, Onset::Later, false),
+    ] {
+        let found = scene.find(fault, onset, lose).await;
+        println!("{fault:?} {onset:?}: {:?}, {} requests exposed", found.time, found.exposed);
         assert_eq!(
             (found.record.end, found.record.cause),
             (End::RolledBack, Some(Cause::Latency)),

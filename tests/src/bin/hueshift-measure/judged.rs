@@ -10,6 +10,7 @@ pub async fn measure(fault: Fault, runs: u32, sessions: u32) {
     let (name, expected) = match fault {
         Fault::Hang => ("30 % never answered", Cause::Hung),
         Fault::Slow => ("latency × 1.5", Cause::Latency),
+        Fault::Long => ("answers end 400 ms late", Cause::Latency),
     };
     println!("{name} at 20 candidate requests/s from {sessions} sessions; fault → last request\n");
     let mut scene = Scene::start("judged", sessions, true).await;

@@ -68,6 +68,9 @@ enum What {
         /// Sessions that take turns
         #[arg(long, default_value_t = 20_000)]
         sessions: u32,
+        /// Instead its answers begin in time and end 400 ms later
+        #[arg(long)]
+        whole: bool,
     },
     /// What the filter costs Envoy per request, beside the same requests without it
     Cost {
@@ -136,7 +139,9 @@ async fn run(what: What) {
         What::Rescue { runs, way } => rescue::measure(runs, way).await,
         What::Soft { runs } => soft::five_percent(runs).await,
         What::Hang { runs, sessions } => judged::measure(Fault::Hang, runs, sessions).await,
-        What::Latency { runs, sessions } => judged::measure(Fault::Slow, runs, sessions).await,
+        What::Latency { runs, sessions, whole } => {
+            judged::measure(if whole { Fault::Long } else { Fault::Slow }, runs, sessions).await;
+        }
         What::Cost { runs } => cost::measure(runs).await,
         What::Shared { runs } => soft::shared_incident(runs).await,
         What::Mesh { runs, way } => mesh::measure(runs, way).await,
