@@ -277,7 +277,7 @@ impl Vm {
 }
 
 /// Most bytes of one row: full histograms of both colors and as many slots as a row carries.
-const MAX_ROW_BYTES: usize = 116 * 1024;
+const MAX_ROW_BYTES: usize = 122 * 1024;
 
 /// About the bytes that a row takes, never less.
 fn row_bytes(row: &LotteryReport) -> usize {
@@ -285,22 +285,62 @@ fn row_bytes(row: &LotteryReport) -> usize {
         let buckets = tally.first_byte.len() + tally.total.len() + tally.predictions.len();
         400 + 40 * tally.outcomes.len() + 28 * buckets
     };
-    let firsts = row.first_times.len() + row.first_predictions.len();
-    let slots = 6 * (row.error_slots.len() + row.done_slots.len() + row.event_slots.len()) + 8 * firsts;
-    200 + tally(&row.tallies.blue) + tally(&row.tallies.green) + slots
+    let firsts = 11 * row.first_times.len() + 8 * row.first_predictions.len();
+    let slots = 6 * (row.error_slots.len() + row.done_slots.len() + row.event_slots.len());
+    200 + tally(&row.tallies.blue) + tally(&row.tallies.green) + slots + firsts
 }
 
 #[cfg(test)]
 mod tests {
+    use super::{MAX_ROW_BYTES, row_bytes};
+    use crate::books::MAX_SLOTS_PER_ROW;
     use crate::fake_host::{Rig, route};
     use crate::host::Host;
     use crate::problem::Problem;
     use crate::shared::{self, SharedTrip};
     use crate::vm::Vm;
     use hueshift_core::color::Color;
-    use hueshift_core::contract::{LotteryReport, Report, ServiceId};
+    use hueshift_core::contract::{LotteryReport, PREDICTION_BINS, Report, ServiceId, TIME_BUCKETS};
+    use hueshift_core::outcome::Outcome;
 
     const ID: &str = "0123456789abcdef";
+
+    #[test]
+    fn a_row_takes_no_more_bytes_than_it_is_counted_for() {
+        let counts = |n: u16| (0..n).map(|place| (place, 1 << 40)).collect();
+        let full = hueshift_core::contract::Tally {
+            started: 1 << 40,
+            completed: 1 << 40,
+            errors: 1 << 40,
+            outcomes: Outcome::ALL.iter().map(|outcome| (outcome.name().to_owned(), 1 << 40)).collect(),
+            first_byte: counts(256),
+            total: counts(256),
+            predictions: counts(64),
+            ..Default::default()
+        };
+        let slots = || (0u16..).take(MAX_SLOTS_PER_ROW).map(|slot| 9_999 - slot).collect::<Vec<u16>>();
+        let row = LotteryReport {
+            tallies: hueshift_core::color::PerColor { blue: full.clone(), green: full },
+            error_slots: slots().into_iter().chain(slots()).collect(),
+            done_slots: slots(),
+            event_slots: slots(),
+            first_times: vec![(9_999 * TIME_BUCKETS + 415) * TIME_BUCKETS + 415; MAX_SLOTS_PER_ROW],
+            first_predictions: vec![9_999 * PREDICTION_BINS + 63; MAX_SLOTS_PER_ROW],
+            ..LotteryReport::default()
+        };
+        let written = serde_json::to_vec(&row).unwrap().len();
+        assert!(
+            written <= row_bytes(&row) && row_bytes(&row) <= MAX_ROW_BYTES,
+            "{written}, {}",
+            row_bytes(&row)
+        );
+        // The entries by themselves, without the room that histograms leave.
+        let entries = LotteryReport { first_times: row.first_times.clone(), ..LotteryReport::default() };
+        let (none, some) = (LotteryReport::default(), serde_json::to_vec(&entries).unwrap().len());
+        assert!(
+            some - serde_json::to_vec(&none).unwrap().len() <= row_bytes(&entries) - row_bytes(&none) + 20
+        );
+    }
 
     fn key(release: u32) -> (ServiceId, u32) {
         (ServiceId::parse(ID).unwrap(), release)

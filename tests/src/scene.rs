@@ -1,5 +1,6 @@
 //! Faults that only a judge finds, on the whole product: a candidate that leaves some requests without an answer, one
-//! that becomes slower, and one whose answers begin in time and end late. All with four stable endpoints, one of which may be lost at the very moment of the fault.
+//! that becomes slower, and one whose answers begin in time and end late. All with four stable endpoints, one of which
+//! may be lost at the very moment of the fault.
 
 use crate::client::{Load, Running};
 use crate::clock::{between, now_ns, wait_for};

@@ -140,7 +140,8 @@ impl Tally {
             for side in
                 epoch.last.iter_mut().flat_map(|last| [&mut last.blue, &mut last.green, &mut last.control])
             {
-                side.forgotten |= !side.latency.is_empty() || !side.predictions.is_empty();
+                side.forgotten |=
+                    [&side.latency, &side.total, &side.predictions].iter().any(|counts| !counts.is_empty());
                 side.latency.clear();
                 side.total.clear();
                 side.predictions.clear();
