@@ -280,7 +280,7 @@ impl Judge {
             && !self.sittings.iter().any(|s| {
                 s.window.is_over(t_ms)
                     || self.begun_by(t_ms, s).is_some()
-                    || (s.case.is_some() && s.sessions.any_closes(t_ms, &self.analysis))
+                    || (s.case.is_some() && s.sessions.any_closes(t_ms))
             });
         if quiet {
             return self.line();

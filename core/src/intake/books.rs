@@ -454,15 +454,12 @@ impl Lottery {
         let started = PerColor::from_fn(|color| {
             let (now, last) = (report.tallies.get(color), last.get_mut(color));
             if !restored {
-                let Seen { latency, total, predictions } = self.seen.get_mut(color);
-                grow(total, &last.total, &now.total);
-                grow(latency, &last.first_byte, &now.first_byte);
-                grow(predictions, &last.predictions, &now.predictions);
                 grow_control(self.control.get_mut(color), last, now);
             }
             let started = now.started.saturating_sub(last.started);
             self.changed |= Counts::of(now) != Counts::of(last);
-            advance(last, now, totals.get_mut(color));
+            let seen = (!restored).then(|| self.seen.get_mut(color));
+            advance(last, now, totals.get_mut(color), seen.unwrap_or(&mut Seen::default()));
             started
         });
         let gauges = PerColor::from_fn(|color| {
@@ -543,8 +540,9 @@ fn firsts(new: impl IntoIterator<Item = (u16, u16)>) -> Vec<(u16, i32)> {
     new.into_iter().map(|(slot, place)| (slot, i32::from(place))).collect()
 }
 
-/// Moves `last` on to `now` and adds the difference to `total`. Gauges are not counters and stay out.
-fn advance(last: &mut Tally, now: &Tally, total: &mut Tally) {
+/// Moves `last` on to `now` and adds the difference to `total` and to what was `seen`. Gauges are not counters and stay
+/// out.
+fn advance(last: &mut Tally, now: &Tally, total: &mut Tally, seen: &mut Seen) {
     for (last, now, total) in [
         (&mut last.started, now.started, &mut total.started),
         (&mut last.completed, now.completed, &mut total.completed),
@@ -555,20 +553,12 @@ fn advance(last: &mut Tally, now: &Tally, total: &mut Tally) {
         (&mut last.control.completed, now.control.completed, &mut total.control.completed),
         (&mut last.control.errors, now.control.errors, &mut total.control.errors),
     ] {
-        raise(last, now, total);
+        *total = total.saturating_add(raise(last, now));
     }
-    advance_map(&mut last.outcomes, &now.outcomes, &mut total.outcomes);
-    advance_map(&mut last.first_byte, &now.first_byte, &mut total.first_byte);
-    advance_map(&mut last.total, &now.total, &mut total.total);
-    advance_map(&mut last.predictions, &now.predictions, &mut total.predictions);
-}
-
-/// Adds to `sum` what `now` has more than `last`.
-fn grow(sum: &mut BTreeMap<u16, u64>, last: &BTreeMap<u16, u64>, now: &BTreeMap<u16, u64>) {
-    for (place, now) in now {
-        let sum = sum.entry(*place).or_default();
-        *sum = sum.saturating_add(now.saturating_sub(last.get(place).copied().unwrap_or(0)));
-    }
+    advance_map(&mut last.outcomes, &now.outcomes, [&mut total.outcomes]);
+    advance_map(&mut last.first_byte, &now.first_byte, [&mut total.first_byte, &mut seen.latency]);
+    advance_map(&mut last.total, &now.total, [&mut total.total, &mut seen.total]);
+    advance_map(&mut last.predictions, &now.predictions, [&mut total.predictions, &mut seen.predictions]);
 }
 
 /// Adds to `sum` what `now` has more than `last`, as far as the color itself has more: a report that claims otherwise
@@ -586,21 +576,29 @@ fn grow_control(sum: &mut Control, last: &Tally, now: &Tally) {
     sum.started = sum.started.saturating_add(started);
 }
 
-fn advance_map<K: Ord + Clone>(
+fn advance_map<K: Ord + Clone, const N: usize>(
     last: &mut BTreeMap<K, u64>,
     now: &BTreeMap<K, u64>,
-    total: &mut BTreeMap<K, u64>,
+    mut sums: [&mut BTreeMap<K, u64>; N],
 ) {
     for (key, now) in now {
-        let last = last.entry(key.clone()).or_default();
-        raise(last, *now, total.entry(key.clone()).or_default());
+        // A report has few news, but all buckets that ever counted anything.
+        let more = match last.get_mut(key) {
+            Some(last) => raise(last, *now),
+            None => *last.entry(key.clone()).insert_entry(*now).get(),
+        };
+        for sum in sums.iter_mut().filter(|_| more > 0) {
+            let sum = sum.entry(key.clone()).or_default();
+            *sum = sum.saturating_add(more);
+        }
     }
 }
 
-/// Counters for display are not checked beforehand: one that shrinks stays.
-fn raise(last: &mut u64, now: u64, total: &mut u64) {
-    *total = total.saturating_add(now.saturating_sub(*last));
+/// Gives what is new. Counters for display are not checked beforehand: one that shrinks stays.
+fn raise(last: &mut u64, now: u64) -> u64 {
+    let more = now.saturating_sub(*last);
     *last = now.max(*last);
+    more
 }
 
 // === impl Counts ===

@@ -254,8 +254,10 @@ impl Batch {
             candidate = candidate.saturating_add(new.0);
             stable = stable.saturating_add(new.1);
         }
-        let (seen, below) = (self.seen.seen_by(without), self.below.seen_by(without));
-        (candidate > 0 || stable > 0).then(|| drawn(self.limit, seen, below, candidate, stable))
+        (candidate > 0 || stable > 0).then(|| {
+            let (seen, below) = (self.seen.seen_by(without), self.below.seen_by(without));
+            drawn(self.limit, seen, below, candidate, stable)
+        })
     }
 }
 

@@ -36,6 +36,7 @@ pub enum Scheme {
 
 /// The mixture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Saved")]
 pub struct Restarts {
     schedule: Schedule,
     ln_prior: Vec<f64>,
@@ -43,6 +44,19 @@ pub struct Restarts {
     sums: Vec<f64>,
     started: u32,
     /// Weight of the rows that have not started; each counts as E = 1.
+    waiting: f64,
+    /// The evidence. It is asked for at every tick by hundreds of cases, and few of them have news.
+    #[serde(skip)]
+    log_e: f64,
+}
+
+/// What a checkpoint keeps.
+#[derive(Deserialize)]
+struct Saved {
+    schedule: Schedule,
+    ln_prior: Vec<f64>,
+    sums: Vec<f64>,
+    started: u32,
     waiting: f64,
 }
 
@@ -77,13 +91,13 @@ impl Restarts {
     /// A mixture with these prior weights of the alternatives.
     pub fn new(schedule: Schedule, prior: &[f64]) -> Self {
         let first = if schedule.count == 0 { 1.0 } else { schedule.v0 };
-        Restarts {
+        Restarts::from(Saved {
             schedule,
             ln_prior: prior.iter().map(|p| log(*p)).collect(),
             sums: vec![log(first); prior.len()],
             started: 0,
             waiting: schedule.waiting(0),
-        }
+        })
     }
 
     /// A mixture with `alternatives` of equal weight.
@@ -104,6 +118,7 @@ impl Restarts {
     /// Forgets the rows that have started. What is left is less than it was, hence still valid: the rows to come.
     pub fn forget_started(&mut self) {
         self.sums.fill(f64::NEG_INFINITY);
+        self.log_e = self.mixed();
     }
 
     /// One increment per alternative at `t_ms` > 0; restart `i` takes part iff `t_ms > i * every_ms`.
@@ -118,15 +133,29 @@ impl Restarts {
             }
             self.started = due;
             self.waiting = self.schedule.waiting(due);
+        } else if increments.iter().all(|increment| *increment == 0.0) {
+            return;
         }
         for (sum, increment) in self.sums.iter_mut().zip(increments) {
             *sum += increment;
         }
+        self.log_e = self.mixed();
     }
 
     /// The evidence.
     pub fn log_e(&self) -> f64 {
+        self.log_e
+    }
+
+    fn mixed(&self) -> f64 {
         let waiting = (self.waiting > 0.0).then(|| log(self.waiting));
         lse(self.sums.iter().zip(&self.ln_prior).map(|(sum, prior)| sum + prior).chain(waiting))
+    }
+}
+
+impl From<Saved> for Restarts {
+    fn from(Saved { schedule, ln_prior, sums, started, waiting }: Saved) -> Self {
+        let restarts = Restarts { schedule, ln_prior, sums, started, waiting, log_e: 0.0 };
+        Restarts { log_e: restarts.mixed(), ..restarts }
     }
 }

@@ -145,19 +145,26 @@ impl Sessions {
             if slots && !said.error_slots.is_empty() {
                 heard.batches.extend(self.errors.batch(&said.error_slots, said.limit, speaker));
             }
-            self.latency.take(t_ms, stratum, speaker, said.limit, said.first_latency.iter().copied());
+            self.latency.take(
+                t_ms,
+                analysis,
+                stratum,
+                speaker,
+                said.limit,
+                said.first_latency.iter().copied(),
+            );
             let memory = if analysis.prediction_mode == PredictionMode::Effect { stratum.1 } else { 0 };
             if let Some(predictions) = self.predictions.of(memory)
                 && !said.first_predictions.is_empty()
             {
                 let firsts = said.first_predictions.iter().map(|(slot, bin)| (*slot, *bin, None));
-                predictions.take(t_ms, stratum, speaker, said.limit, firsts);
+                predictions.take(t_ms, analysis, stratum, speaker, said.limit, firsts);
             }
             heard.closed.extend(said.closed.as_ref().map(|closed| (speaker, stratum.1, closed)));
             heard.seconds.extend(said.second.map(|second| (speaker, second)));
             heard.second_events.extend(said.second_events.map(|second| (speaker, second)));
         }
-        for (((proxy, _), new_to), observed) in self.latency.close(t_ms, analysis) {
+        for (((proxy, _), new_to), observed) in self.latency.close(t_ms) {
             if let Some(weights) = weights {
                 let mut sums = vec![0.0; weights.len()];
                 weights.add(&observed, &mut sums);
@@ -165,7 +172,7 @@ impl Sessions {
             }
         }
         for predictions in self.predictions.0.values_mut() {
-            for (((proxy, epoch), new_to), observed) in predictions.close(t_ms, analysis) {
+            for (((proxy, epoch), new_to), observed) in predictions.close(t_ms) {
                 heard.predictions.push((seat_of(&proxy), new_to, epoch, observed));
             }
         }
@@ -173,9 +180,9 @@ impl Sessions {
     }
 
     /// Whether time alone will close a block at `t_ms`.
-    pub fn any_closes(&self, t_ms: u64, analysis: &Analysis) -> bool {
+    pub fn any_closes(&self, t_ms: u64) -> bool {
         let mut predictions = self.predictions.0.values();
-        self.latency.any_closes(t_ms, analysis) || predictions.any(|firsts| firsts.any_closes(t_ms, analysis))
+        self.latency.any_closes(t_ms) || predictions.any(|firsts| firsts.any_closes(t_ms))
     }
 
     /// Drops latencies that may be part of the reference.
