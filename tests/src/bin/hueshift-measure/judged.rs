@@ -6,7 +6,7 @@ use hueshift_tests::scene::{Fault, Onset, Scene};
 
 /// Time from the fault to the candidate's last request: of a revision that is bad from its first request on, with four
 /// stable endpoints and with one of them lost at that moment, and of one that becomes bad later.
-pub async fn measure(fault: Fault, runs: u32, sessions: u32) {
+pub async fn measure(fault: Fault, runs: u32, sessions: u32, only: &str) {
     let (name, expected) = match fault {
         Fault::Hang => ("30 % never answered", Cause::Hung),
         Fault::Slow => ("latency × 1.5", Cause::Latency),
@@ -15,12 +15,13 @@ pub async fn measure(fault: Fault, runs: u32, sessions: u32) {
     println!("{name} at 20 candidate requests/s from {sessions} sessions; fault → last request\n");
     let mut scene = Scene::start("judged", sessions, true).await;
     let mut lines = Vec::new();
-    for (which, onset, lose) in [
+    let ways = [
         ("from the first request", Onset::Release, false),
         ("an endpoint lost", Onset::Release, true),
         ("after 12 s", Onset::Later, false),
         ("an endpoint lost then", Onset::Later, true),
-    ] {
+    ];
+    for (which, onset, lose) in ways.into_iter().filter(|(which, ..)| which.contains(only)) {
         let (mut times, mut missed, mut causeless) = (Vec::new(), 0, 0);
         for run in 1..=runs {
             let found = scene.find(fault, onset, lose).await;

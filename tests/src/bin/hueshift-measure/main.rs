@@ -59,6 +59,9 @@ enum What {
         /// Sessions that take turns
         #[arg(long, default_value_t = 4_000)]
         sessions: u32,
+        /// Only ways whose name has this in it
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// The candidate takes half as long again at 20 requests/s: time until it is off
     Latency {
@@ -71,6 +74,9 @@ enum What {
         /// Instead its answers begin in time and end 400 ms later
         #[arg(long)]
         whole: bool,
+        /// Only ways whose name has this in it
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// What the filter costs Envoy per request, beside the same requests without it
     Cost {
@@ -138,9 +144,10 @@ async fn run(what: What) {
     match what {
         What::Rescue { runs, way } => rescue::measure(runs, way).await,
         What::Soft { runs } => soft::five_percent(runs).await,
-        What::Hang { runs, sessions } => judged::measure(Fault::Hang, runs, sessions).await,
-        What::Latency { runs, sessions, whole } => {
-            judged::measure(if whole { Fault::Long } else { Fault::Slow }, runs, sessions).await;
+        What::Hang { runs, sessions, only } => judged::measure(Fault::Hang, runs, sessions, &only).await,
+        What::Latency { runs, sessions, whole, only } => {
+            let fault = if whole { Fault::Long } else { Fault::Slow };
+            judged::measure(fault, runs, sessions, &only).await;
         }
         What::Cost { runs } => cost::measure(runs).await,
         What::Shared { runs } => soft::shared_incident(runs).await,
