@@ -1,7 +1,7 @@
 //! The judge over simulated releases: no Envoy, no clock.
 
 use clap::Args;
-use hueshift_simulation::{Ours, healthy, liars, promise, run_many, settings, table};
+use hueshift_simulation::{Ours, Setting, healthy, liars, promise, run_many, settings, table};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -25,6 +25,9 @@ pub struct Judge {
     /// With --full: only worlds whose name has this in it
     #[arg(long, requires = "full", default_value = "")]
     only: String,
+    /// With --full: no world whose name has this in it
+    #[arg(long, requires = "full")]
+    skip: Option<String>,
     /// With --full: only the worlds that are repeated with every change
     #[arg(long, requires = "full")]
     listed: bool,
@@ -34,7 +37,7 @@ pub struct Judge {
 pub fn measure(what: &Judge) -> ExitCode {
     if what.full {
         let worlds = if what.listed { healthy::listed() } else { healthy::grid() };
-        return promises(worlds, what.runs.unwrap_or(2_000), &what.only);
+        return promises(worlds, what);
     }
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let text = std::fs::read_to_string(&readme).expect("the README is read");
@@ -45,7 +48,12 @@ pub fn measure(what: &Judge) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn promises(worlds: Vec<healthy::Healthy>, runs: u64, only: &str) -> ExitCode {
+fn promises(worlds: Vec<healthy::Healthy>, what: &Judge) -> ExitCode {
+    let runs = what.runs.unwrap_or(2_000);
+    let is_wanted = |setting: &Setting| {
+        let skipped = what.skip.as_ref().is_some_and(|skip| setting.name.contains(skip));
+        setting.name.contains(&what.only) && !skipped
+    };
     let mut broken = 0;
     let mut tell = |line: String, checked: Result<(), String>, began: Instant| {
         println!("{line} [{:.1} s]", began.elapsed().as_secs_f64());
@@ -54,19 +62,19 @@ fn promises(worlds: Vec<healthy::Healthy>, runs: u64, only: &str) -> ExitCode {
             println!("  BROKEN: {why}");
         }
     };
-    for (setting, least) in worlds.into_iter().filter(|(setting, _)| setting.name.contains(only)) {
+    for (setting, least) in worlds.into_iter().filter(|(setting, _)| is_wanted(setting)) {
         let began = Instant::now();
         let runs = if setting.duration_ms > HOUR_MS { runs.min(MOST_OF_HOURS) } else { runs };
         let count = run_many(&setting, SEED, runs, || Ours::new(setting.analysis.clone()));
         let place = format!("{:>6} rps {:?}", setting.rps, setting.shares);
         tell(format!("{place:24} {}", promise::told(&count)), promise::healthy(&count, least), began);
     }
-    for (setting, band) in settings::faults().into_iter().filter(|(setting, _)| setting.name.contains(only)) {
+    for (setting, band) in settings::faults().into_iter().filter(|(setting, _)| is_wanted(setting)) {
         let began = Instant::now();
         let count = run_many(&setting, SEED, runs, || Ours::new(setting.analysis.clone()));
         tell(promise::told_found(&count, &band), promise::found(&count, &band), began);
     }
-    for setting in healthy::late(6).into_iter().filter(|setting| setting.name.contains(only)) {
+    for setting in healthy::late(6).into_iter().filter(is_wanted) {
         let began = Instant::now();
         let runs = runs.min(MOST_OF_HOURS);
         let count = run_many(&setting, SEED, runs, || Ours::new(setting.analysis.clone()));
