@@ -2,7 +2,9 @@
 //!
 //! Exact counts in fixed buckets, candidate counts booked lower by the margin ([`margin`]), then color given bucket
 //! with weights from stable's own histogram ([`weights`]). That histogram is from before the release, or gathered
-//! first and then frozen: weights are never chosen from the data that they score.
+//! first and then frozen: weights are never chosen from the data that they score. A live release begins with a small one
+//! and goes on with larger ones, each from observations before those that it scores: what passes until the first is
+//! not judged, and one of a few observations, perhaps of a bad second, is a poor one.
 //!
 //! An answer has two times, to its first byte and in all. They lie on two scales of the same histogram, and half of the
 //! alternatives are of each: an average, which is right whatever the two have in common. Rows that know one time have
@@ -23,40 +25,47 @@ use weights::Weights;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Saved", into = "Saved")]
 pub struct Reference {
-    shift: u32,
-    guard_us: u64,
-    wanted: u64,
-    counts: Sparse,
-    frozen: bool,
+    saved: Saved,
     margin: Margin,
     weights: Option<Weights>,
 }
 
 /// What a checkpoint keeps; the rest is computed from it.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Saved {
     shift: u32,
     guard_us: u64,
-    wanted: u64,
+    /// Stable's observations so far.
     counts: Sparse,
-    frozen: bool,
+    /// How many of them the next tables need; `None`: there are no more.
+    wanted: Option<u64>,
+    /// The reference is followed by larger ones of up to so many; `None`: the first one stays.
+    #[serde(default)]
+    most: Option<u64>,
+    /// What the present tables are from.
+    #[serde(default)]
+    used: Sparse,
 }
+
+/// A reference is followed by one of this many times as many observations: it halves what chance does to the tables.
+const GROWTH: u64 = 4;
 
 // === impl Reference ===
 
 impl Reference {
     /// Frozen if the analysis brings a histogram from before the release, else to be gathered.
     pub fn new(analysis: &Analysis) -> Self {
-        let mut counts = Sparse::new();
+        let mut used = Sparse::new();
         for (bucket, n) in analysis.latency_reference.iter().flatten() {
-            add(&mut counts, clamped(*bucket), *n);
+            add(&mut used, clamped(*bucket), *n);
         }
         Reference::from(Saved {
             shift: analysis.latency_shift,
             guard_us: analysis.latency_guard_us,
-            wanted: analysis.latency_min_reference.max(1),
-            frozen: !counts.is_empty(),
-            counts,
+            counts: Sparse::new(),
+            wanted: used.is_empty().then(|| analysis.latency_min_reference.max(1)),
+            most: analysis.latency_most_reference.filter(|_| used.is_empty()),
+            used,
         })
     }
 
@@ -92,7 +101,7 @@ impl Reference {
         self.refer(place, n);
     }
 
-    /// Where a session's first answer is booked; stable's fills the reference until it is frozen.
+    /// Where a session's first answer is booked; stable's fills the reference to come.
     pub fn book_first(&mut self, is_candidate: bool, bucket: i32) -> u16 {
         self.book_one(is_candidate, bucket, 0)
     }
@@ -110,36 +119,46 @@ impl Reference {
         scale + clamped(bucket)
     }
 
-    /// Stable's observations are the reference until it is frozen.
+    /// Stable's observations are the reference to come.
     fn refer(&mut self, place: u16, n: u64) {
-        if !self.frozen {
-            add(&mut self.counts, place, n);
+        if self.saved.wanted.is_some() {
+            add(&mut self.saved.counts, place, n);
         }
     }
 
     /// Freezes the reference once it is large enough; true at that moment. What waits in open blocks must then be
     /// dropped: it is part of the reference.
     pub fn freeze(&mut self) -> bool {
-        if self.frozen || total(&self.counts) < self.wanted {
-            return false;
-        }
-        self.frozen = true;
-        self.weights = Weights::of(&self.counts);
+        let Saved { counts, wanted, most, used, .. } = &mut self.saved;
+        let Some(enough) = wanted.filter(|wanted| total(counts) >= *wanted) else { return false };
+        let next = enough.saturating_mul(GROWTH);
+        *wanted = most.is_some_and(|most| next <= most).then_some(next);
+        *used = if wanted.is_some() { counts.clone() } else { core::mem::take(counts) };
+        self.weights = self.saved.weights();
         true
+    }
+}
+
+// === impl Saved ===
+
+impl Saved {
+    fn weights(&self) -> Option<Weights> {
+        match self.most {
+            Some(_) => Weights::in_all_places(&self.used),
+            None => Weights::of(&self.used),
+        }
     }
 }
 
 impl From<Saved> for Reference {
     fn from(saved: Saved) -> Self {
-        let Saved { shift, guard_us, wanted, counts, frozen } = saved;
-        let weights = if frozen { Weights::of(&counts) } else { None };
-        Reference { shift, guard_us, wanted, frozen, margin: Margin::new(shift, guard_us), weights, counts }
+        let margin = Margin::new(saved.shift, saved.guard_us);
+        Reference { margin, weights: saved.weights(), saved }
     }
 }
 
 impl From<Reference> for Saved {
     fn from(reference: Reference) -> Self {
-        let Reference { shift, guard_us, wanted, counts, frozen, .. } = reference;
-        Saved { shift, guard_us, wanted, counts, frozen }
+        reference.saved
     }
 }
