@@ -162,3 +162,44 @@ impl From<Reference> for Saved {
         reference.saved
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_live_reference_grows_and_survives_a_checkpoint() {
+        let mut reference = Reference::new(&Analysis::live());
+        let (mut frozen, mut tables) = (Vec::new(), Vec::new());
+        for n in 1..=2_000u64 {
+            // A bad second at first: everything takes far longer.
+            reference.book_first(false, if n <= 20 { 300 } else { 200 + (n % 40) as i32 });
+            if reference.freeze() {
+                frozen.push(n);
+                tables.push(reference.weights().unwrap().clone());
+            }
+            if n % 150 == 0 {
+                let text = serde_json::to_string(&reference).unwrap();
+                assert_eq!(serde_json::from_str::<Reference>(&text).unwrap(), reference, "after {n}");
+            }
+        }
+        assert_eq!(frozen, [100, 400, 1_600]);
+        assert_eq!(reference.weights(), tables.last(), "what comes later changes nothing");
+        // Half a standard deviation above stable's middle speaks the clearer, the less of the bad second there is.
+        let tilt = |weights: &Weights| weights.at(230).nth(2).unwrap();
+        assert!(tables.windows(2).all(|pair| tilt(&pair[0]) < tilt(&pair[1])), "{tables:?}");
+        assert!(tables.iter().all(|weights| weights.len() == 22 && weights.prior() == tables[0].prior()));
+    }
+
+    #[test]
+    fn a_reference_from_before_the_release_is_the_only_one() {
+        let known = [(200, 50), (220, 50)].into_iter().collect();
+        let analysis = Analysis { latency_reference: Some(known), ..Analysis::live() };
+        let mut reference = Reference::new(&analysis);
+        let before = reference.weights().cloned();
+        assert!(before.is_some());
+        (0..3_000).for_each(|_| _ = reference.book_first(false, 300));
+        assert_eq!((reference.freeze(), reference.weights()), (false, before.as_ref()));
+    }
+}
