@@ -63,7 +63,7 @@ pub struct Analysis {
     pub latency_reference: Option<BTreeMap<i32, u64>>,
     /// Stable requests after which a missing reference is frozen.
     pub latency_min_reference: u64,
-    /// A gathered reference is followed by ones of four times as many, up to this; `null`: the first one stays.
+    /// A gathered reference is followed by ones of twice as many each, up to this; `null`: the first one stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_most_reference: Option<u64>,
     /// Latency margin in buckets.
@@ -256,8 +256,8 @@ impl Analysis {
             restart_v0: 0.75,
             metrics: vec![Metric::Errors, Metric::Latency, Metric::History],
             latency_shift: 4,
-            // What passes until then is not judged, but in half a second a single lost endpoint is a tenth of all.
-            latency_min_reference: 100,
+            // What passes until then is not judged; but of so few a single lost endpoint is a fifth, so better ones follow.
+            latency_min_reference: 50,
             latency_most_reference: Some(1_600),
             load_tolerance: Some(0.25),
             renew_ms: Some(86_400_000),

@@ -47,8 +47,8 @@ struct Saved {
     used: Sparse,
 }
 
-/// A reference is followed by one of this many times as many observations: it halves what chance does to the tables.
-const GROWTH: u64 = 4;
+/// A reference is followed by one of this many times as many observations.
+const GROWTH: u64 = 2;
 
 // === impl Reference ===
 
@@ -130,8 +130,11 @@ impl Reference {
     /// dropped: it is part of the reference.
     pub fn freeze(&mut self) -> bool {
         let Saved { counts, wanted, most, used, .. } = &mut self.saved;
-        let Some(enough) = wanted.filter(|wanted| total(counts) >= *wanted) else { return false };
-        let next = enough.saturating_mul(GROWTH);
+        let gathered = total(counts);
+        let Some(mut next) = wanted.filter(|wanted| gathered >= *wanted) else { return false };
+        while next <= gathered && next < u64::MAX {
+            next = next.saturating_mul(GROWTH);
+        }
         *wanted = most.is_some_and(|most| next <= most).then_some(next);
         *used = if wanted.is_some() { counts.clone() } else { core::mem::take(counts) };
         self.weights = self.saved.weights();
@@ -184,7 +187,7 @@ mod tests {
                 assert_eq!(serde_json::from_str::<Reference>(&text).unwrap(), reference, "after {n}");
             }
         }
-        assert_eq!(frozen, [100, 400, 1_600]);
+        assert_eq!(frozen, [50, 100, 200, 400, 800, 1_600]);
         assert_eq!(reference.weights(), tables.last(), "what comes later changes nothing");
         // Half a standard deviation above stable's middle speaks the clearer, the less of the bad second there is.
         let tilt = |weights: &Weights| weights.at(230).nth(2).unwrap();
