@@ -63,7 +63,7 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
                 ..Setting::plain("whole answers × 3, first byte in time", live())
             }
             .with(FaultKind::Longer(3.0)),
-            wide(8.5),
+            wide(10.0),
         ),
         (
             Setting::plain("whole answers × 1.5, by requests", live_per_request())

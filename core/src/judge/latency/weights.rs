@@ -37,22 +37,11 @@ struct Alternative {
 impl Weights {
     /// Tilts and tails from stable's histogram, of each of its scales; `None` if it is empty.
     pub fn of(reference: &Sparse) -> Option<Weights> {
-        let first = Weights::of_one(reference, false)?;
-        Some(match Weights::of_one(&on_second_scale(reference), false) {
+        let first = Weights::of_one(reference)?;
+        Some(match Weights::of_one(&on_second_scale(reference)) {
             Some(second) => first.and(second),
             None => first,
         })
-    }
-
-    /// Likewise with a place for every alternative of both scales, so that tables from more observations can follow: one
-    /// that the histogram is too coarse for says nothing.
-    pub fn in_all_places(reference: &Sparse) -> Option<Weights> {
-        let first = Weights::of_one(reference, true)?;
-        let silent = || {
-            let tables = vec![Vec::new(); TILTS.len() + TAILS.len()];
-            Weights::new(tables.into_iter(), prior(TILTS.len(), TAILS.len()))
-        };
-        Some(first.and(Weights::of_one(&on_second_scale(reference), true).unwrap_or_else(silent)))
     }
 
     /// Half of the prior for each.
@@ -63,7 +52,7 @@ impl Weights {
         self
     }
 
-    fn of_one(reference: &Sparse, all_places: bool) -> Option<Weights> {
+    fn of_one(reference: &Sparse) -> Option<Weights> {
         let counts: Vec<u64> = kept(reference);
         let total: u128 = counts.iter().map(|n| u128::from(*n)).sum();
         if total == 0 {
@@ -82,7 +71,7 @@ impl Weights {
         let middles =
             cumulated.iter().zip(&counts).map(|(up_to, count)| (*up_to as f64 - *count as f64 / 2.0) / n);
         let tilts = tilts(&middles.collect::<Vec<_>>(), &part);
-        let tails = TAILS.iter().map(|(thousandths, times)| {
+        let tails = TAILS.iter().filter_map(|(thousandths, times)| {
             // Whole numbers: in floats a bucket could be in the tail on one machine and not on another.
             let slow: Vec<bool> = cumulated.iter().map(|up_to| 1_000 * up_to > thousandths * total).collect();
             let in_tail: u128 =
@@ -92,12 +81,10 @@ impl Weights {
             let weights = || slow.iter().map(|slow| if *slow { *times } else { elsewhere }).collect();
             (p * times > 0.0 && p * times < 0.95).then(weights)
         });
-        let tails: Vec<Vec<f64>> = if all_places {
-            tails.map(Option::unwrap_or_default).collect()
-        } else {
-            tails.flatten().collect()
-        };
-        let prior = prior(tilts.len(), tails.len());
+        let tails: Vec<Vec<f64>> = tails.collect();
+        let (body, tail) = if tails.is_empty() { (1.0, 0.0) } else { (0.5, 0.5) };
+        let mut prior = vec![body / tilts.len() as f64; tilts.len()];
+        prior.extend(vec![tail / tails.len().max(1) as f64; tails.len()]);
         Some(Weights::new(tilts.into_iter().chain(tails), prior))
     }
 
@@ -156,14 +143,6 @@ impl Weights {
                 green.iter().map(|(bucket, n)| *n as f64 * look(&alternative.ln, *bucket, 0.0)).sum::<f64>();
         }
     }
-}
-
-/// Half for the tilts and half for the tails, if there are any.
-fn prior(tilts: usize, tails: usize) -> Vec<f64> {
-    let (body, tail) = if tails == 0 { (1.0, 0.0) } else { (0.5, 0.5) };
-    let mut prior = vec![body / tilts as f64; tilts];
-    prior.extend(vec![tail / tails.max(1) as f64; tails]);
-    prior
 }
 
 /// Adds what a block says on one scale: per bucket the candidate's count and that of both.
