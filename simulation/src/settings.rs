@@ -52,9 +52,12 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
         (plain(".5 → 5 % from 5 min on").with_from(5 * MINUTE_MS, FaultKind::Errors(0.05)), band(12.5)),
         (Setting::plain("latency × 1.5", latency()).with(FaultKind::Slower(1.5)).referred(), wide(2.6)),
         (
-            Setting::plain("3 % of requests 3 times slower", latency())
-                .with(FaultKind::SlowTail(0.03, 3.0))
-                .referred(),
+            Setting {
+                duration_ms: 20 * MINUTE_MS,
+                ..Setting::plain("3 % of requests 3 times slower", latency())
+            }
+            .with(FaultKind::SlowTail(0.03, 3.0))
+            .referred(),
             wide(130.0),
         ),
         (
@@ -83,6 +86,7 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
                 sessions: passing(),
                 shares: vec![0.05, 0.25, 0.5],
                 holdback: Some(0.95),
+                duration_ms: 20 * MINUTE_MS,
                 ..Setting::plain(".5 → 5 % after cutover, passing sessions", live())
             }
             .with_from(7 * MINUTE_MS, FaultKind::Errors(0.05)),
