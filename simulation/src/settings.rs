@@ -53,6 +53,7 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
         (Setting::plain("latency × 1.5", latency()).with(FaultKind::Slower(1.5)).referred(), wide(2.6)),
         (
             Setting {
+                // 1 of 2,000 takes longer than the usual ten.
                 duration_ms: 20 * MINUTE_MS,
                 ..Setting::plain("3 % of requests 3 times slower", latency())
             }
@@ -86,7 +87,8 @@ pub fn faults() -> Vec<(Setting, std::ops::Range<f64>)> {
                 sessions: passing(),
                 shares: vec![0.05, 0.25, 0.5],
                 holdback: Some(0.95),
-                duration_ms: 20 * MINUTE_MS,
+                // Ten minutes from its begin on, as the late ones have: with three, 4 of 2,000 are not found in time.
+                duration_ms: 17 * MINUTE_MS,
                 ..Setting::plain(".5 → 5 % after cutover, passing sessions", live())
             }
             .with_from(7 * MINUTE_MS, FaultKind::Errors(0.05)),
