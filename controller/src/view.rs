@@ -16,6 +16,7 @@ pub use self::words::{
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::judge::dispersion::Dispersion;
 use hueshift_core::judge::evidence::{Interval, Predictions, Slots};
+use hueshift_core::judge::hours::Hours;
 use hueshift_core::judge::witness::Protection;
 use hueshift_core::judge::{Checkpoint, Evidence, Mode, Verdict};
 use hueshift_core::share::Bps;
@@ -378,6 +379,9 @@ pub struct ReleaseRecord {
     /// How the errors came of the color that serves after it; absent: it did not last long enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dispersion: Option<Dispersion>,
+    /// What the color that serves after it completed hour by hour: what a later cutover at the same hour is held against.
+    #[serde(default, skip_serializing_if = "Hours::is_empty")]
+    pub hours: Hours,
     /// When the candidate's first failure of the decisive run was reported.
     pub first_bad_ms: Option<u64>,
     /// When the rollback was decided: the very reply to a proxy carried the cap.
@@ -529,6 +533,13 @@ impl Earlier {
     }
 }
 
+/// What the model that is stable now completed hour by hour, by these records, oldest first: those since it was promoted,
+/// and that of its promotion.
+pub fn stables_hours(records: &[ReleaseRecord]) -> Hours {
+    let promoted = records.iter().rposition(|record| record.end == End::Promoted).unwrap_or(0);
+    records.iter().skip(promoted).fold(Hours::default(), |all, record| all.and(&record.hours))
+}
+
 // === impl Phase ===
 
 impl Phase {
@@ -578,5 +589,25 @@ mod tests {
             None,
             "a model took over of which nothing is known"
         );
+    }
+
+    #[test]
+    fn stables_hours_are_those_of_the_model_that_is_stable_now() {
+        let view: View = serde_json::from_str(include_str!("../tests/views/two-services.json")).unwrap();
+        let day_ms = 24 * 3_600_000;
+        let record = |end: End, n: u64| {
+            let mut hours = Hours::default();
+            hours.add(400 * day_ms, n, 0);
+            ReleaseRecord { end, hours, ..view.services[1].history[1].clone() }
+        };
+        let known = |records: &[ReleaseRecord]| {
+            let windows = stables_hours(records).before(401 * day_ms).errors;
+            windows.iter().map(|window| window.n).collect::<Vec<_>>()
+        };
+        let (rolled_back, promoted) = (record(End::RolledBack, 3_000), record(End::Promoted, 20_000));
+        let superseded = record(End::Superseded, 100_000);
+        assert!(known(&[]).is_empty());
+        assert_eq!(known(&[rolled_back.clone(), superseded.clone()]), [103_000], "stable stayed");
+        assert_eq!(known(&[rolled_back.clone(), promoted, superseded]), [120_000]);
     }
 }

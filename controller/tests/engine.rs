@@ -419,6 +419,7 @@ async fn the_unit_of_chance_of_a_service_without_session_keys_is_that_of_its_new
     {
         let mut disk = world.disk.0.lock().unwrap();
         assert_eq!((disk.records[0].end, disk.records[0].dispersion), (End::Promoted, None));
+        assert!(!disk.records[0].hours.is_empty(), "what a later cutover is held against");
         disk.records[0].dispersion = Some(dispersion);
     }
     world.restart().await;

@@ -19,6 +19,7 @@ pub mod errors;
 pub mod evidence;
 pub mod firsts;
 pub mod history;
+pub mod hours;
 pub mod latency;
 pub mod ledger;
 pub mod line;

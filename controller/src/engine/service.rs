@@ -11,7 +11,7 @@ use crate::api::BlueGreen;
 use crate::control::{Accepted, Refused};
 use crate::home::{Drift, Endpoints, Remembered};
 use crate::text::visible;
-use crate::view::{Earlier, ReleaseRecord, noisy};
+use crate::view::{Earlier, ReleaseRecord, noisy, stables_hours};
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::{Cap, CapPins, Params, ServiceId, Tally};
 use hueshift_core::hang;
@@ -309,7 +309,7 @@ impl Service {
         if let Some(trial) = &mut self.trial {
             trial.at_share(self.state.limit(), &self.facts);
             if self.state.phase == Phase::Soaking {
-                trial.cut_over();
+                trial.cut_over(|| stables_hours(&self.records));
             }
         }
         let due = self.snapshots.back().is_none_or(|(at, ..)| now_ms.saturating_sub(*at) >= 1_000);

@@ -12,6 +12,7 @@ use crate::view::{
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::histogram;
 use hueshift_core::intake::{self, ProxyFacts};
+use hueshift_core::judge::hours::Hours;
 use hueshift_core::judge::{Analysis, Evidence, Metric, Mode};
 use hueshift_core::planner::{Answer, Done, Move, Refusal};
 use hueshift_core::release::{Cause, Outcome, Phase, Record, Step};
@@ -120,6 +121,7 @@ pub fn record(service: &Service, record: &Record, now_ms: u64, wall_ms: u64) -> 
         evidence: evidence(service, clock.now_ms),
         judge: judge(service),
         dispersion: service.trial.as_ref().and_then(|trial| trial.dispersion(end == End::Promoted)),
+        hours: service.trial.as_ref().map_or_else(Hours::default, |trial| trial.hours(end == End::Promoted)),
         requests: PerColor::from_fn(|color| {
             let tally = service.facts.totals.get(color);
             Counted { n: tally.completed, errors: tally.errors }

@@ -12,11 +12,12 @@ use hueshift_core::hang::Hang;
 use hueshift_core::intake::{Facts, Intake, IntakeCheckpoint};
 use hueshift_core::judge::dead::{DeadInput, DeadRule};
 use hueshift_core::judge::dispersion::Dispersion;
+use hueshift_core::judge::hours::Hours;
 use hueshift_core::judge::load::{ColorLoad, Load};
 use hueshift_core::judge::seconds::Seconds;
 use hueshift_core::judge::trips::{self, Probing, ProxyTrip, Trips};
 use hueshift_core::judge::{
-    Analysis, Checkpoint, Conditions, Evidence, History, Judge, Mode, Requirement, Row, Verdict,
+    Analysis, Checkpoint, Conditions, Evidence, Judge, Mode, Requirement, Row, Verdict,
 };
 use hueshift_core::planner::Judged;
 use hueshift_core::release::Cause;
@@ -50,8 +51,8 @@ pub struct Trial {
     looked_for: LookedFor,
     /// Proxies that the judge was told to trust; to be told again changes nothing.
     trusted: BTreeSet<String>,
-    /// The next tick begins the watch over the holdback.
-    cuts_over: bool,
+    /// The next tick begins the watch over the holdback: what stable did in earlier releases.
+    cuts_over: Option<Hours>,
     fuse: Trips,
     proxies: Vec<ProxyTrip>,
     probing: Probing,
@@ -111,6 +112,9 @@ struct Rules {
     /// Errors by second, for the next release.
     #[serde(default)]
     seconds: Seconds,
+    /// What each completed hour by hour, (candidate, stable).
+    #[serde(default)]
+    hours: [Hours; 2],
 }
 
 /// Everything that a restarted controller needs to go on.
@@ -161,7 +165,7 @@ impl Trial {
             earlier,
             looked_for,
             trusted: BTreeSet::new(),
-            cuts_over: false,
+            cuts_over: None,
             fuse: Trips::Quiet,
             proxies: Vec::new(),
             probing: Probing::default(),
@@ -205,7 +209,7 @@ impl Trial {
             earlier: saved.earlier,
             looked_for: LookedFor { predictions: saved.predictions, events: saved.events },
             trusted: BTreeSet::new(),
-            cuts_over: false,
+            cuts_over: None,
             judge,
             log_e: 0.0,
             decided: saved.decided,
@@ -244,9 +248,10 @@ impl Trial {
         }
     }
 
-    /// From the next tick on the holdback is the control. Being told again changes nothing.
-    pub fn cut_over(&mut self) {
-        self.cuts_over = !self.judge.is_cut_over();
+    /// From the next tick on the holdback is the control, and stable's past, of earlier releases and of this one, the
+    /// second opinion. Being told again changes nothing.
+    pub fn cut_over(&mut self, earlier: impl FnOnce() -> Hours) {
+        self.cuts_over = (!self.judge.is_cut_over()).then(earlier);
     }
 
     /// What both colors carry.
@@ -284,7 +289,8 @@ impl Trial {
             (_, Mode::Robust) => intake.rows_by_second(self.id, self.release, self.stable),
         };
         let load = facts.filter(|_| !rows.is_empty()).map(|facts| self.load(facts, ready));
-        let cutover = core::mem::take(&mut self.cuts_over).then(History::default);
+        let [_, stable] = &self.rules.hours;
+        let cutover = self.cuts_over.take().map(|earlier| earlier.and(stable).before(wall_ms));
         let trusted = self.newly_trusted(&rows, trusts);
         let conditions = Conditions { load, cutover, trusted };
         self.log_e = self.judge.tick_under(until, &rows, &conditions).log_e;
@@ -365,6 +371,12 @@ impl Trial {
     /// How evenly the errors came of the color that serves after this release.
     pub fn dispersion(&self, promoted: bool) -> Option<Dispersion> {
         self.rules.seconds.dispersion(promoted)
+    }
+
+    /// What the color that serves after this release completed hour by hour.
+    pub fn hours(&self, promoted: bool) -> Hours {
+        let [candidate, stable] = &self.rules.hours;
+        if promoted { candidate.clone() } else { stable.clone() }
     }
 
     /// For the recorder.
@@ -479,6 +491,9 @@ impl Trial {
         });
         self.rules.counted = now;
         self.rules.seconds.add(t_ms, candidate.1, stable.1);
+        for (hours, (n, errors)) in self.rules.hours.iter_mut().zip([candidate, stable]) {
+            hours.add(wall_ms, n, errors);
+        }
         if candidate.1 > 0 && self.noted.first_bad_ms.is_none() {
             self.noted.first_bad_ms = Some(wall_ms);
         } else if candidate.0 > candidate.1 && candidate.1 == 0 && self.condemned().is_none() {
@@ -517,6 +532,7 @@ fn aligned(now_ms: u64) -> u64 {
 mod tests {
     use super::*;
     use hueshift_core::contract::{LotteryReport, PlanReport, Report};
+    use hueshift_core::judge::history::Window;
     use std::collections::BTreeMap;
 
     const ID: ServiceId = ServiceId::from_bytes([7; 8]);
@@ -546,6 +562,8 @@ mod tests {
         late_ms: u64,
         /// Whether all of stable's failures are the negative control's.
         noisy: bool,
+        /// Unix ms at its begin.
+        wall_ms: u64,
         /// What the judge received.
         seen: BTreeMap<u64, (Vec<Row>, Conditions)>,
     }
@@ -566,6 +584,7 @@ mod tests {
                 lottery_s: 1_000_000,
                 late_ms: 0,
                 noisy: false,
+                wall_ms: 0,
                 seen: BTreeMap::new(),
             }
         }
@@ -584,7 +603,7 @@ mod tests {
                 let seen = |t_ms, rows: &[Row], conditions: &Conditions| {
                     self.seen.insert(t_ms, (rows.to_vec(), conditions.clone()));
                 };
-                self.trial.tick(now_ms, now_ms, &mut self.intake, sees, seen);
+                self.trial.tick(now_ms, self.wall_ms + now_ms, &mut self.intake, sees, seen);
             }
         }
 
@@ -748,6 +767,36 @@ mod tests {
             let read = Trial::restore(&text, ID, 1, Color::Blue, &mut Intake::default(), 200_000).unwrap();
             assert_eq!(read.dispersion(false), Some(told));
         }
+    }
+
+    #[test]
+    fn a_cutover_is_held_against_the_same_hour_of_earlier_releases() {
+        let day_ms = 24 * 3_600_000;
+        let mut yesterday = Bench::new(1);
+        yesterday.wall_ms = 400 * day_ms;
+        yesterday.pass(60, &[((10, 0), (90, 3))]);
+        let saved = yesterday.trial.checkpoint(&yesterday.intake).unwrap();
+        let read = Trial::restore(&saved, ID, 1, Color::Blue, &mut Intake::default(), 60_000).unwrap();
+        let (stable, candidate) = (read.hours(false), read.hours(true));
+        assert_eq!(stable, yesterday.trial.hours(false), "a restart forgets nothing");
+        let cut_over = |earlier: &Hours| {
+            let mut today = Bench::new(1);
+            today.wall_ms = 401 * day_ms;
+            today.pass(10, &[FINE]);
+            today.trial.cut_over(|| earlier.clone());
+            today.pass(20, &[((90, 3), (10, 0))]);
+            today.trial.cut_over(|| panic!("it was told"));
+            let told: Vec<_> = today.seen.values().filter_map(|(_, told)| told.cutover.clone()).collect();
+            let log_e = today.trial.judge.evidence().metrics.history.unwrap();
+            agree(&today);
+            (told.into_iter().map(|history| history.errors).collect::<Vec<_>>(), log_e)
+        };
+        let (told, log_e) = cut_over(&stable);
+        assert_eq!(told, [vec![Window { n: 5_400, errors: 180 }]]);
+        assert!(log_e <= 0.0, "it fails as often as yesterday at this hour: {log_e}");
+        let (told, log_e) = cut_over(&candidate);
+        assert_eq!(told, [vec![]], "600 requests are too few");
+        assert!(log_e > 10.0, "beside the ten seconds before it is worse: {log_e}");
     }
 
     #[test]

@@ -110,7 +110,8 @@ impl LatencyHistory {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct History {
-    /// Requests and failures of the last half hour, of the same hour yesterday, of the same hour a week ago.
+    /// Requests and failures of the same hour yesterday and of the same hour a week ago, where somebody counted; the
+    /// release's own part until cutover is a window, too, which the judge counts itself.
     pub errors: Vec<Window>,
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use hueshift::view::End;
 use hueshift_core::contract::{LotteryReport, PlanReport, Tally};
+use hueshift_core::judge::hours::Hours;
 use hueshift_core::share::Bps;
 
 const SECOND: u64 = 1_000_000_000;
@@ -107,6 +108,7 @@ fn record() -> ReleaseRecord {
         judge: None,
         requests: PerColor::default(),
         dispersion: None,
+        hours: Hours::default(),
         first_bad_ms: None,
         cap_ms: None,
     }
