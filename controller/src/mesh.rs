@@ -26,6 +26,7 @@ mod watches;
 
 use crate::engine::{self, Engine, Input};
 use apply::Hand;
+use cluster::Cluster;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use observe::Clock;
@@ -173,6 +174,7 @@ async fn work(args: ControllerArgs) -> Result<(), ControllerError> {
         client.clone(),
         shared.clone(),
         hand.clone(),
+        Cluster::of(&args.root_namespace),
         clock,
         to_engine.clone(),
         plugins_told.clone(),

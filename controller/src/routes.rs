@@ -29,14 +29,16 @@ mod patch;
 mod read;
 mod refusal;
 mod subsets;
+mod visibility;
 
 pub use patch::rollback_patch;
 pub use read::{Difference, Drift, Found, read};
 pub use refusal::{Reason, RouteError};
 pub use subsets::{
-    Outcome, Released, SubsetConflict, SubsetReason, Subsets, destination_rule, named_subsets,
+    Outcome, Released, SubsetConflict, SubsetReason, Subsets, chosen_rule, destination_rule, named_subsets,
     released_destination_rule,
 };
+pub use visibility::{Hidden, concerns, hidden, mesh_policy};
 
 use entry::{Kind, Survey};
 use hueshift_core::color::{Color, PerColor};

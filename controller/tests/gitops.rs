@@ -166,7 +166,7 @@ fn argo_cd_sees_the_users_destination_rule_but_not_the_colors() {
     });
     let labels = |color: &str| [("color".to_owned(), color.to_owned())].into();
     let labels = PerColor { blue: labels("blue"), green: labels("green") };
-    let wanted = Subsets { blue_green: "pricing".to_owned(), rule: None, labels };
+    let wanted = Subsets { blue_green: "pricing".to_owned(), rule: None, labels, mesh_policy: None };
     for subsets in [None, Some(json!([{"name": "v1", "labels": {"v": "1"}}]))] {
         if let Some(subsets) = subsets {
             git["spec"]["subsets"] = subsets;

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         parts,
         tests![
             what_is_missing_or_cannot_be_expressed_is_told_with_its_remedy_and_traffic_is_untouched,
+            callers_whose_own_rule_hides_the_subsets_are_told_before_a_route_names_one,
             a_right_that_is_taken_away_stops_a_release_before_its_first_route,
             what_a_policy_asks_is_in_force_and_a_violation_keeps_every_release_from_beginning,
             plugins_that_meet_in_a_proxy_are_told_where_a_person_can_act,
@@ -117,6 +118,13 @@ impl Shop<'_> {
             ["-n", self.namespace, "get", "virtualservice", "pricing", "--ignore-not-found", "-o", "json"];
         let object: Value = serde_json::from_str(&self.cluster.kubectl(&words)).unwrap_or_default();
         json!([object["metadata"]["resourceVersion"], object["spec"]])
+    }
+
+    /// Specs of the DestinationRules; empty: there is none.
+    fn rules(&self) -> String {
+        let words = ["-n", self.namespace, "get", "destinationrules", "-o"];
+        let all = self.cluster.kubectl(&[&words[..], &["jsonpath={.items[*].spec}"]].concat());
+        all.trim().to_owned()
     }
 
     async fn status(&self, name: &str) -> BlueGreenStatus {
@@ -239,6 +247,47 @@ async fn what_is_missing_or_cannot_be_expressed_is_told_with_its_remedy_and_traf
         shop.ready("pricing").await;
     }
     two.ready("younger").await;
+}
+
+async fn callers_whose_own_rule_hides_the_subsets_are_told_before_a_route_names_one(cluster: Arc<Cluster>) {
+    install(&cluster, Where::Namespaces, &[]).await;
+    let shop = Shop::open(&cluster, "seen-from-afar");
+    let callers = Shop::bare(&cluster, "callers");
+    let before = shop.traffic();
+    callers.rule(json!({"host": "*.seen-from-afar.svc.cluster.local"}));
+    shop.blue_green("pricing", "v1", json!({}));
+    shop.refused("pricing", "SubsetsHidden", "DestinationRule callers/pricing").await;
+    assert_eq!(shop.traffic(), before);
+    assert_eq!(shop.rules(), "", "nor was a rule made");
+    // The remedy: the caller's rule has them, too.
+    let subset = |color: &str| json!({"name": color, "labels": {"color": color}});
+    let host = "pricing.seen-from-afar.svc.cluster.local";
+    callers.rule(json!({"host": host, "subsets": [subset("blue"), subset("green")]}));
+    shop.ready("pricing").await;
+    // Somebody else's rule must not end what is under way: it is told, and no more.
+    callers.rule(json!({"host": host}));
+    let hidden = async |is: bool| {
+        wait_for("the word on hidden subsets", SOON, async || {
+            let told = shop.status("pricing").await.problems;
+            (told.iter().any(|problem| problem.reason == "SubsetsHidden") == is).then_some(())
+        })
+        .await;
+    };
+    hidden(true).await;
+    shop.ready("pricing").await;
+    callers.delete("destinationrule", "pricing");
+    hidden(false).await;
+    // What the mesh says of all hosts stays in force beside our rule.
+    let mesh = |spec: Value| {
+        let meta = json!({"name": "all", "namespace": "istio-system"});
+        let kind = ("networking.istio.io/v1", "DestinationRule");
+        shop.apply(json!({"apiVersion": kind.0, "kind": kind.1, "metadata": meta, "spec": spec}));
+    };
+    let policy = json!({"connectionPool": {"tcp": {"maxConnections": 77}}});
+    mesh(json!({"host": "*.seen-from-afar.svc.cluster.local", "trafficPolicy": policy}));
+    wait_for("the mesh's policy in our rule", SOON, async || shop.rules().contains("77").then_some(())).await;
+    cluster.kubectl(&["-n", "istio-system", "delete", "destinationrule", "all"]);
+    wait_for("it is gone again", SOON, async || (!shop.rules().contains("77")).then_some(())).await;
 }
 
 async fn a_right_that_is_taken_away_stops_a_release_before_its_first_route(cluster: Arc<Cluster>) {

@@ -159,6 +159,7 @@ async fn every_status_that_we_tell_fits_and_is_shown(cluster: Arc<Cluster>) {
         view,
         refusal: None,
         plugins: problems,
+        hidden: &[],
         now_ms: 1_795_467_000_000,
     };
     let put = async |status: &BlueGreenStatus, phase: &str| {

@@ -261,7 +261,7 @@ impl Bench {
         let bench = Bench { shop };
         let labels = |color: &str| [("color".to_owned(), color.to_owned())].into();
         let labels = PerColor { blue: labels("blue"), green: labels("green") };
-        let wanted = Subsets { blue_green: SERVICE.to_owned(), rule: None, labels };
+        let wanted = Subsets { blue_green: SERVICE.to_owned(), rule: None, labels, mesh_policy: None };
         let managed = bench.managed(Route { stable: Color::Blue, plan: None });
         let Outcome::Create(rule) = destination_rule(&[], &managed, &wanted) else { panic!("ours is made") };
         let rules = bench.shop.destination_rules();

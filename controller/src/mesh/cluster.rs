@@ -18,6 +18,8 @@ pub type Labels = BTreeMap<String, String>;
 /// Everything that was seen.
 #[derive(Debug, Default)]
 pub struct Cluster {
+    /// Name of the mesh's root namespace, as it was set; empty: none.
+    pub root: String,
     /// Labels of namespaces: which opted in, and which policies bind them.
     pub namespaces: Store<Labels>,
     /// What platform teams ask.
@@ -192,6 +194,11 @@ impl<T> Store<T> {
 // === impl Cluster ===
 
 impl Cluster {
+    /// Nothing is seen yet of a mesh with this root namespace.
+    pub fn of(root: &str) -> Cluster {
+        Cluster { root: root.to_owned(), ..Cluster::default() }
+    }
+
     /// What is still missing before anything may be decided, and why.
     pub fn missing(&self) -> Vec<String> {
         let kinds = [

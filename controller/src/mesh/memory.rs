@@ -4,9 +4,10 @@
 use super::calls::{CallError, call};
 use super::cluster::Document;
 use super::packed;
-use super::sight::{Refusal, Sight};
+use super::sight::{Refusal, Sight, refusal};
 use crate::api::Release;
 use crate::home::Remembered;
+use crate::routes::Hidden;
 use crate::view::ReleaseRecord;
 use hueshift_core::release::{Route, State};
 use kube::api::ListParams;
@@ -73,6 +74,10 @@ pub fn remembered(sight: &Sight, document: &Document, releases: &[Release]) -> R
         (Some(_), Some(route)) => Some((route, found.exact)),
         (None, Some(route)) if route.plan.is_some() => Some((route, false)),
         (None, found) => {
+            // A subset is named from now on. Later it is only told: callers elsewhere must not stop a release.
+            if let Some(hidden) = sight.hidden.first() {
+                return Err(refusal(Hidden::REASON, hidden.to_string()));
+            }
             let stable = sight.first_live(found.map(|route| route.stable))?;
             Some((Route { stable, plan: None }, false))
         }

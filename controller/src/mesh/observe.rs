@@ -13,6 +13,7 @@ use crate::api::{BlueGreen, Order, Release};
 use crate::control::{Command, Request};
 use crate::engine::Input;
 use crate::home::{Drift, Observe, Remembered, Seen};
+use crate::routes::Hidden;
 use hueshift_core::color::PerColor;
 use hueshift_core::contract::ServiceId;
 use hueshift_core::release::State;
@@ -142,6 +143,7 @@ pub fn begin<B: Beside>(
     client: Client,
     shared: Arc<Shared>,
     beside: Arc<B>,
+    cluster: Cluster,
     clock: Clock,
     to_engine: mpsc::Sender<Input>,
     plugins: watch::Receiver<plugins::Told>,
@@ -150,7 +152,7 @@ pub fn begin<B: Beside>(
     let (to, newest) = watch::channel(Seen::default());
     watches::watch_all(&client, &to_self);
     let eyes = Eyes {
-        cluster: Cluster::default(),
+        cluster,
         shared: shared.clone(),
         client,
         beside,
@@ -233,7 +235,9 @@ impl<B: Beside> Eyes<B> {
             }
             News::DestinationRules(told) => {
                 self.shared.destination_rules.listed(&told);
-                cluster.destination_rules.take(told)
+                let names = cluster.destination_rules.take(told);
+                self.note_rules(&names, dirty);
+                names
             }
             News::Deployments(told) => cluster.deployments.take(told),
             News::ReplicaSets(told) => cluster.replica_sets.take(told),
@@ -302,6 +306,7 @@ impl<B: Beside> Eyes<B> {
                         key.clone(),
                         PerColor::from_fn(|color| sight.document.spec.colors.get(color).revision.clone()),
                     );
+                    self.note_hidden(&key, &sight);
                     self.shared.sights.put(&key, sight.clone());
                     if self.take_sight(&key, sight, &document) {
                         again.insert(name.clone());
@@ -399,6 +404,31 @@ impl<B: Beside> Eyes<B> {
             self.read(sight.name.clone(), uid, document.clone());
         }
         false
+    }
+
+    /// Rules also concern services of other namespaces: their callers here, or what hid something before.
+    fn note_rules(&self, changed: &[Name], dirty: &mut BTreeSet<Name>) {
+        let rules: Vec<_> =
+            changed.iter().filter_map(|(of, name)| self.cluster.destination_rules.get(of, name)).collect();
+        for (name, _) in self.cluster.blue_greens.all() {
+            let Some(sight) = self.shared.sights.get(&key(name)) else { continue };
+            let concerned = rules.iter().any(|rule| crate::routes::concerns(rule, &sight.managed));
+            if concerned || !sight.hidden.is_empty() || sight.subsets.mesh_policy.is_some() {
+                dirty.insert(name.clone());
+            }
+        }
+    }
+
+    /// What hides the subsets is told, whatever else there is to say.
+    fn note_hidden(&self, key: &str, sight: &Sight) {
+        let before = self.shared.sights.get(key);
+        if before.as_ref().map_or(&[][..], |before| &before.hidden) == sight.hidden {
+            return;
+        }
+        for hidden in &sight.hidden {
+            tracing::warn!(blue_green = key, reason = Hidden::REASON, "{hidden}");
+        }
+        self.shared.touch(key);
     }
 
     fn settle(&self, key: &str) {

@@ -5,12 +5,13 @@ use super::cluster::{self, Cluster, DeploymentFacts, Document, Labels, Name, ver
 use crate::api::{BlueGreen, Spec};
 use crate::home::Endpoints;
 use crate::policy;
-use crate::routes::{self, Managed, Outcome, Subsets};
+use crate::routes::{self, Hidden, Managed, Outcome, Subsets};
 use hueshift_core::color::{Color, PerColor};
 use hueshift_core::contract::ServiceId;
 use hueshift_core::release::Route;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::Value;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// What pods of one revision of a Deployment have in common.
@@ -41,6 +42,8 @@ pub struct Sight {
     pub virtual_service: Arc<Value>,
     /// The DestinationRules of the namespace that may matter.
     pub rules: Vec<Arc<Value>>,
+    /// What hides the subsets from callers.
+    pub hidden: Vec<Hidden>,
     /// What a `ReleasePolicy` does not allow; nothing is released while there is something.
     pub forbidden: Option<Refusal>,
 }
@@ -142,7 +145,18 @@ pub fn look(
         managed.is_service(host) || host.starts_with('*') || named == Some(rule_name) || rule_name == ours
     };
     let rules = cluster.destination_rules.of(namespace).filter(|(name, rule)| matters(name, rule));
-    let rules = rules.map(|(_, rule)| rule.clone()).collect();
+    let rules: Vec<Arc<Value>> = rules.map(|(_, rule)| rule.clone()).collect();
+    let of_root = cluster.destination_rules.of(&cluster.root).map(|(_, rule)| &**rule);
+    let subsets = Subsets {
+        blue_green: name.1.clone(),
+        rule: wanted.spec.routing.destination_rule.clone(),
+        labels: PerColor::from_fn(|color| workloads.get(color).labels.clone()),
+        mesh_policy: routes::mesh_policy(of_root, &managed, &cluster.root),
+    };
+    let everywhere = cluster.destination_rules.all().map(|((of, _), rule)| (of.as_str(), &**rule));
+    let own: Vec<Value> = rules.iter().map(|rule| (**rule).clone()).collect();
+    let own = routes::chosen_rule(&own, &managed, &subsets);
+    let hidden = routes::hidden(everywhere, own, virtual_service, &managed, &subsets, &cluster.root);
     Ok(Sight {
         name: name.clone(),
         id,
@@ -151,13 +165,10 @@ pub fn look(
             endpoints(cluster, namespace, &service, workloads.get(color), &revisions, color)
         }),
         managed,
-        subsets: Subsets {
-            blue_green: name.1.clone(),
-            rule: wanted.spec.routing.destination_rule.clone(),
-            labels: PerColor::from_fn(|color| workloads.get(color).labels.clone()),
-        },
+        subsets,
         virtual_service: virtual_service.clone(),
         rules,
+        hidden,
         forbidden,
     })
 }
@@ -248,7 +259,9 @@ impl Sight {
 
     /// Changes with routes and subsets.
     pub fn mark(&self) -> u64 {
-        let rules = self.rules.iter().filter_map(|rule| version_of(rule));
+        let mut hasher = DefaultHasher::new();
+        self.subsets.mesh_policy.as_ref().map(Value::to_string).hash(&mut hasher);
+        let rules = self.rules.iter().filter_map(|rule| version_of(rule)).chain([hasher.finish()]);
         rules.fold(self.route_version(), |mark, version| mark.rotate_left(7) ^ version)
     }
 

@@ -41,6 +41,8 @@ pub struct Facts<'a> {
     pub refusal: Option<&'a StatusProblem>,
     /// What is wrong with the plugins that bring the filter to the proxies.
     pub plugins: &'a [StatusProblem],
+    /// What keeps callers elsewhere from seeing the colors' subsets.
+    pub hidden: &'a [StatusProblem],
     /// Unix ms.
     pub now_ms: u64,
 }
@@ -119,7 +121,8 @@ fn problems(facts: &Facts) -> Vec<StatusProblem> {
     let untyped =
         of_view.iter().map(|text| StatusProblem { reason: "Attention".to_owned(), text: text.clone() });
     let mut all: Vec<StatusProblem> = Vec::new();
-    for problem in facts.refusal.into_iter().chain(facts.plugins).cloned().chain(untyped) {
+    for problem in facts.refusal.into_iter().chain(facts.hidden).chain(facts.plugins).cloned().chain(untyped)
+    {
         let problem = StatusProblem { reason: cut(&problem.reason, 64), text: cut(&problem.text, 8_192) };
         if !all.contains(&problem) && all.len() < MOST {
             all.push(problem);

@@ -10,6 +10,7 @@ use super::shared::Shared;
 use super::sight::Refusal;
 use super::status::{self, Facts, Kind, Note, Urgency};
 use crate::api::{BlueGreenStatus, StatusProblem};
+use crate::routes::Hidden;
 use hueshift_core::release::State;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::jiff::Timestamp;
@@ -105,12 +106,15 @@ impl Teller {
             // It is being read; there is nothing to say yet.
             return;
         }
+        let sight = self.shared.sights.get(key);
+        let hidden: Vec<_> = sight.iter().flat_map(|sight| &sight.hidden).map(of_hidden).collect();
         let plugins = of_plugins(plugins, namespace);
         let facts = Facts {
             generation: about.generation,
             view: view.as_ref(),
             refusal: refusal.as_ref(),
             plugins: &plugins,
+            hidden: &hidden,
             now_ms: crate::standalone::lookout::wall_ms(),
         };
         let told = status::told(&facts, &previous);
@@ -177,6 +181,10 @@ impl Teller {
 
 fn problem(refusal: Refusal) -> StatusProblem {
     StatusProblem { reason: refusal.reason, text: refusal.text }
+}
+
+fn of_hidden(hidden: &Hidden) -> StatusProblem {
+    StatusProblem { reason: Hidden::REASON.to_owned(), text: hidden.to_string() }
 }
 
 fn of_plugins(problems: &[plugins::Problem], namespace: &str) -> Vec<StatusProblem> {

@@ -299,6 +299,35 @@ fn a_new_service_starts_with_what_its_routes_name_or_with_a_color_that_answers()
 }
 
 #[test]
+fn a_service_is_not_taken_over_while_callers_would_miss_its_subsets_and_not_let_go_for_it() {
+    let mut shop = Shop::new();
+    let rule = |namespace: &str, spec: Value| {
+        let object = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+            "metadata": {"name": "all", "namespace": namespace, "resourceVersion": "9"}, "spec": spec,
+        });
+        Told::Put((namespace.to_owned(), "all".to_owned()), cluster::whole(read(object)))
+    };
+    let unmarked = shop.look().unwrap().mark();
+    shop.0.root = "istio-system".to_owned();
+    let policy = json!({"host": "*.local", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}});
+    shop.0.destination_rules.take(rule("istio-system", policy.clone()));
+    let sight = shop.look().unwrap();
+    assert_eq!(sight.subsets.mesh_policy.as_ref(), policy.get("trafficPolicy"));
+    assert_ne!(sight.mark(), unmarked, "our rule must follow");
+    let first = |shop: &Shop| memory::remembered(&shop.look().unwrap(), &shop.document(), &[]);
+    assert!(first(&shop).is_ok());
+    shop.0.destination_rules.take(rule("front", json!({"host": "*.local"})));
+    let refusal = first(&shop).unwrap_err();
+    assert_eq!(refusal.reason, "SubsetsHidden");
+    assert!(refusal.text.contains("front/all"), "{}", refusal.text);
+    let managed = with_status(json!({"state": state(Phase::Idle)}));
+    assert!(memory::remembered(&shop.look().unwrap(), &managed, &[]).is_ok(), "only told");
+    shop.0.destination_rules.take(Told::Gone(("front".to_owned(), "all".to_owned())));
+    assert!(first(&shop).is_ok());
+}
+
+#[test]
 fn a_state_that_does_not_read_back_counts_as_lost_and_is_told() {
     let shop = Shop::new();
     let sight = shop.look().unwrap();

@@ -1,8 +1,8 @@
 //! The colors as subsets of the service's host, in a DestinationRule: the user's if there is one, else ours.
 //!
 //! The host's own policies stay in force: the user's rule gets two subsets and an annotation that says which of them
-//! are ours, nothing else. Ours has only subsets, unless the namespace has a rule for a wildcard host: a rule for
-//! the exact host hides that one, so its traffic policy is copied.
+//! are ours, nothing else. Ours has only subsets, unless the namespace has a rule for a wildcard host, or the mesh's root
+//! namespace one that covers the host: a rule for the exact host hides those, so the traffic policy is copied.
 //!
 //! **When the BlueGreen is deleted the live subset stays**, in either rule, for as long as a VirtualService names it:
 //! a subset that is named and missing answers 503. For the same reason our rule has no owner reference. The garbage
@@ -30,6 +30,8 @@ pub struct Subsets {
     pub rule: Option<String>,
     /// Labels that select each color's pods.
     pub labels: PerColor<BTreeMap<String, String>>,
+    /// What the root namespace says of the host, which a rule of ours would hide ([`super::mesh_policy`]).
+    pub mesh_policy: Option<Value>,
 }
 
 /// What to do so that both subsets exist.
@@ -82,6 +84,14 @@ pub enum SubsetReason {
     NoLabels(Color),
 }
 
+/// The rule that holds the subsets, or will; `None`: one that is still to be made.
+pub fn chosen_rule<'a>(rules: &'a [Value], managed: &Managed, wanted: &Subsets) -> Option<&'a Value> {
+    match &wanted.rule {
+        Some(named) => rules.iter().find(|rule| name(rule) == named),
+        None => rule_of(rules, managed, &format!("{PREFIX}{}", wanted.blue_green)),
+    }
+}
+
 /// How the subsets come to exist, given all DestinationRules of the namespace.
 pub fn destination_rule(rules: &[Value], managed: &Managed, wanted: &Subsets) -> Outcome {
     let ours = format!("{PREFIX}{}", wanted.blue_green);
@@ -91,14 +101,10 @@ pub fn destination_rule(rules: &[Value], managed: &Managed, wanted: &Subsets) ->
     if let Some(reason) = cannot_tell_apart(wanted) {
         return conflict(wanted.rule.as_deref().unwrap_or(&ours), reason);
     }
-    let rule = match &wanted.rule {
-        Some(named) => match rules.iter().find(|rule| name(rule) == named) {
-            None => return conflict(named, SubsetReason::NoSuchRule),
-            found => found,
-        },
-        None => rule_of(rules, managed, &ours),
-    };
-    let Some(rule) = rule else {
+    let Some(rule) = chosen_rule(rules, managed, wanted) else {
+        if let Some(named) = &wanted.rule {
+            return conflict(named, SubsetReason::NoSuchRule);
+        }
         let taken = rules.iter().find(|rule| name(rule) == ours);
         return match taken {
             Some(taken) => conflict(&ours, SubsetReason::OtherHost(host(taken).to_owned())),
@@ -235,7 +241,7 @@ fn with_subsets(
         }
     }
     if ours {
-        match hidden_policy(rules, managed) {
+        match hidden_policy(rules, managed, wanted) {
             Some(policy) => set(&mut changed, "/spec", "trafficPolicy", policy),
             None => remove(&mut changed, "/spec", "trafficPolicy"),
         }
@@ -259,22 +265,25 @@ fn new_rule(name: &str, rules: &[Value], managed: &Managed, wanted: &Subsets) ->
         },
         "spec": {"host": managed.host(), "subsets": subsets},
     });
-    if let Some(policy) = hidden_policy(rules, managed) {
+    if let Some(policy) = hidden_policy(rules, managed, wanted) {
         set(&mut rule, "/spec", "trafficPolicy", policy);
     }
     annotate(&mut rule, &wanted.blue_green, &names);
     rule
 }
 
-/// The traffic policy of the most specific wildcard rule of the namespace, which a rule for the exact host hides.
-fn hidden_policy(rules: &[Value], managed: &Managed) -> Option<Value> {
+/// What a rule for the exact host hides: the traffic policy of the most specific wildcard rule of the namespace, or
+/// without one the root namespace's.
+fn hidden_policy(rules: &[Value], managed: &Managed, wanted: &Subsets) -> Option<Value> {
     let full = managed.host();
     let covers = |rule: &&Value| host(rule).strip_prefix('*').is_some_and(|suffix| full.ends_with(suffix));
-    let longest = rules.iter().filter(covers).max_by_key(|rule| host(rule).len())?;
-    longest.pointer("/spec/trafficPolicy").cloned()
+    match rules.iter().filter(covers).max_by_key(|rule| host(rule).len()) {
+        Some(longest) => longest.pointer("/spec/trafficPolicy").cloned(),
+        None => wanted.mesh_policy.clone(),
+    }
 }
 
-fn subset_of(name: &str, labels: &BTreeMap<String, String>) -> Value {
+pub(super) fn subset_of(name: &str, labels: &BTreeMap<String, String>) -> Value {
     json!({"name": name, "labels": labels})
 }
 
@@ -308,11 +317,11 @@ fn remove(object: &mut Value, path: &str, field: &str) {
     }
 }
 
-fn name(rule: &Value) -> &str {
+pub(super) fn name(rule: &Value) -> &str {
     rule.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
 }
 
-fn host(rule: &Value) -> &str {
+pub(super) fn host(rule: &Value) -> &str {
     rule.pointer("/spec/host").and_then(Value::as_str).unwrap_or_default()
 }
 

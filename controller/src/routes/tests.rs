@@ -357,6 +357,7 @@ fn wanted() -> Subsets {
         blue_green: "price".to_owned(),
         rule: None,
         labels: PerColor { blue: labels("b"), green: labels("g") },
+        mesh_policy: None,
     }
 }
 
@@ -484,6 +485,93 @@ fn a_wildcard_rule_that_ours_would_hide_lends_its_policy() {
     // When the wildcard goes, so does the copy.
     let after = add(destination_rule(std::slice::from_ref(&made), &managed(None), &wanted()));
     assert_eq!(after["spec"].get("trafficPolicy"), None);
+}
+
+#[test]
+fn the_root_namespaces_policy_is_copied_where_the_namespace_has_none() {
+    let policy = |mode: &str| json!({"trafficPolicy": {"tls": {"mode": mode}}});
+    let all = rule("all", "*.local", policy("ISTIO_MUTUAL"));
+    let exact = rule("one", "pricing.shop.svc.cluster.local", policy("SIMPLE"));
+    let of_root = |rules: &[&Value]| {
+        let mesh_policy = mesh_policy(rules.iter().copied(), &managed(None), "istio-system");
+        Subsets { mesh_policy, ..wanted() }
+    };
+    let made = |own: &[Value], root: &[&Value]| add(destination_rule(own, &managed(None), &of_root(root)));
+    assert_eq!(made(&[], &[&all])["spec"]["trafficPolicy"]["tls"]["mode"], "ISTIO_MUTUAL");
+    assert_eq!(made(&[], &[&all, &exact])["spec"]["trafficPolicy"]["tls"]["mode"], "SIMPLE");
+    let short = rule("short", "pricing", policy("SIMPLE"));
+    assert_eq!(made(&[], &[&short])["spec"].get("trafficPolicy"), None, "a service of the root namespace");
+    let private = rule("gateways", "*.local", json!({"exportTo": ["."], "trafficPolicy": {}}));
+    assert_eq!(made(&[], &[&private])["spec"].get("trafficPolicy"), None, "nobody else sees it");
+    let own = rule("ours", "*.shop.svc.cluster.local", policy("DISABLE"));
+    assert_eq!(made(&[own], &[&all])["spec"]["trafficPolicy"]["tls"]["mode"], "DISABLE");
+    // It goes and comes with what it was copied from.
+    let copied = made(&[], &[&all]);
+    assert_eq!(
+        destination_rule(std::slice::from_ref(&copied), &managed(None), &of_root(&[&all])),
+        Outcome::Unchanged
+    );
+    assert_eq!(made(&[copied], &[])["spec"].get("trafficPolicy"), None);
+}
+
+/// What hides the subsets, by these rules elsewhere and this one of the service's namespace.
+fn hidden_by(elsewhere: &[(&str, Value)], own: Option<&Value>, vs: &Value) -> Vec<String> {
+    let rules = elsewhere.iter().map(|(namespace, rule)| (*namespace, rule));
+    let rules = rules.chain(own.map(|rule| ("shop", rule)));
+    hidden(rules, own, vs, &managed(None), &wanted(), "istio-system")
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn a_rule_of_the_callers_namespace_hides_the_subsets_unless_it_has_them() {
+    const FULL: &str = "pricing.shop.svc.cluster.local";
+    let vs = json!({"spec": {}});
+    let by = |namespace: &str, rules: &[Value]| {
+        let rules: Vec<_> = rules.iter().map(|rule| (namespace, rule.clone())).collect();
+        hidden_by(&rules, None, &vs)
+    };
+    let wild = rule("mesh", "*.local", json!({}));
+    let told = by("front", std::slice::from_ref(&wild));
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("DestinationRule front/mesh (host *.local) hides"), "{}", told[0]);
+    assert_eq!(by("front", &[rule("one", FULL, json!({}))]).len(), 1);
+    // Not about this service.
+    for host in ["pricing", "pricing.shop", "files.shop.svc.cluster.local", "*.front.svc.cluster.local"] {
+        assert!(by("front", &[rule("other", host, json!({}))]).is_empty(), "{host}");
+    }
+    // The most specific one counts, and all of one host together.
+    let subset = |color: &str| json!({"name": if color == "b" { "blue" } else { "green" }, "labels": {"app": "pricing", "color": color}});
+    let half = |name: &str, color: &str| rule(name, FULL, json!({"subsets": [subset(color)]}));
+    assert!(by("front", &[half("one", "b"), half("two", "g"), wild.clone()]).is_empty());
+    assert_eq!(by("front", &[half("one", "b"), wild.clone()]).len(), 1);
+    let other =
+        rule("one", FULL, json!({"subsets": [{"name": "blue", "labels": {"color": "x"}}, subset("g")]}));
+    assert_eq!(by("front", &[other]).len(), 1, "it would lead blue's requests elsewhere");
+    // The root namespace comes last, but for what only its own gateways see.
+    assert!(by("istio-system", std::slice::from_ref(&wild)).is_empty());
+    assert_eq!(by("istio-system", &[rule("gateways", "*.local", json!({"exportTo": ["."]}))]).len(), 1);
+}
+
+#[test]
+fn subsets_must_be_seen_wherever_the_routes_are() {
+    let exported = |to: Value| json!({"spec": {"exportTo": to}});
+    let own = |to: Value| rule("pricing", "pricing", json!({"exportTo": to}));
+    let told = hidden_by(&[], Some(&own(json!(["."]))), &json!({"spec": {}}));
+    assert!(told[0].starts_with("DestinationRule shop/pricing is exported to fewer"), "{told:?}");
+    for (rule, vs, hides) in [
+        (json!(["."]), json!(["."]), false),
+        (json!(["shop"]), json!(["."]), false),
+        (json!(["."]), json!(["*"]), true),
+        (json!([".", "front"]), json!(["front", "back"]), true),
+        (json!([".", "front"]), json!(["front"]), false),
+        (json!(["*"]), json!([]), false),
+        (json!(null), json!(null), false),
+    ] {
+        let told = hidden_by(&[], Some(&own(rule.clone())), &exported(vs.clone()));
+        assert_eq!(told.len(), usize::from(hides), "{rule} {vs}: {told:?}");
+    }
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Hand {
             };
             let done = match routes::released_destination_rule(&newest, &managed, &name.1, named) {
                 Released::Unchanged => Ok(()),
-                Released::Keep(rule) => patch_rule(&api, &rule).await.map(drop),
+                Released::Keep(rule) => patch_rule(&api, &newest, &rule).await.map(drop),
                 Released::Delete => call(api.delete(&rule_name.1, &Default::default())).await.map(drop),
             };
             done.map_err(|error| error.told("cannot write the DestinationRule", &name.0))?;

@@ -12,6 +12,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hueshift_core::release::Route;
 use hueshift_core::route_plan::Pins;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{PatchOperation, ReplaceOperation};
 use kube::Api;
 use kube::api::{DynamicObject, Patch};
 use serde_json::{Value, json};
@@ -164,7 +166,10 @@ impl Hand {
         let written = match sight.rule_outcome() {
             Outcome::Unchanged => return Ok(()),
             Outcome::Conflict(conflict) => return Err(conflict.to_string()),
-            Outcome::Add(rule) => patch_rule(&api, &rule).await,
+            Outcome::Add(changed) => {
+                let from = sight.rules.iter().find(|rule| rule_name(rule) == rule_name(&changed));
+                patch_rule(&api, from.map_or(&changed, |rule| &**rule), &changed).await
+            }
             Outcome::Create(rule) => match serde_json::from_value::<DynamicObject>(rule) {
                 Ok(rule) => call(api.create(&post(), &rule)).await,
                 Err(error) => return Err(error.to_string()),
@@ -189,17 +194,18 @@ impl Hand {
     }
 }
 
-pub(super) async fn patch_rule(api: &Api<DynamicObject>, rule: &Value) -> Result<DynamicObject, CallError> {
-    let annotations = rule.pointer("/metadata/annotations").cloned();
-    let mut change = json!({
-        "metadata": {"resourceVersion": rule.pointer("/metadata/resourceVersion")},
-        "spec": {"subsets": rule.pointer("/spec/subsets")},
-    });
-    if let Some(metadata) = change.pointer_mut("/metadata").and_then(Value::as_object_mut) {
-        let ours = json!({"hueshift.dev/subsets": annotations.as_ref().and_then(|all| all.get("hueshift.dev/subsets"))});
-        metadata.insert("annotations".to_owned(), ours);
+/// Writes what differs, and only onto the version that it was made from: somebody else's edit is a conflict.
+pub(super) async fn patch_rule(
+    api: &Api<DynamicObject>,
+    from: &Value,
+    to: &Value,
+) -> Result<DynamicObject, CallError> {
+    let mut patch = json_patch::diff(from, to);
+    if let Some(version) = from.pointer("/metadata/resourceVersion") {
+        let path = PointerBuf::from_tokens(["metadata", "resourceVersion"]);
+        patch.0.push(PatchOperation::Replace(ReplaceOperation { path, value: version.clone() }));
     }
-    call(api.patch(&rule_name(rule).1, &params(), &Patch::Merge(change))).await
+    call(api.patch(&rule_name(from).1, &params(), &Patch::Json::<()>(patch))).await
 }
 
 pub(super) fn rule_name(rule: &Value) -> Name {

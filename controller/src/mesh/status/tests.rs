@@ -34,7 +34,7 @@ fn fresh() -> ServiceView {
 }
 
 fn facts(view: Option<&ServiceView>) -> Facts<'_> {
-    Facts { generation: Some(3), view, refusal: None, plugins: &[], now_ms: T0 }
+    Facts { generation: Some(3), view, refusal: None, plugins: &[], hidden: &[], now_ms: T0 }
 }
 
 fn condition<'a>(status: &'a BlueGreenStatus, kind: &str) -> Option<&'a Condition> {
