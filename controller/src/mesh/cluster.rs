@@ -126,6 +126,18 @@ pub struct SliceFacts {
     pub ready: Vec<String>,
 }
 
+// === impl Told ===
+
+impl<T> Told<T> {
+    /// The one object that it is about; `None`: a list.
+    pub fn about(&self) -> Option<&Name> {
+        match self {
+            Told::Put(name, _) | Told::Gone(name) => Some(name),
+            Told::Begin | Told::Fill(..) | Told::End | Told::Trouble(_) => None,
+        }
+    }
+}
+
 // === impl Store ===
 
 impl<T> Default for Store<T> {

@@ -7,7 +7,7 @@ use super::packed;
 use super::sight::{Refusal, Sight, refusal};
 use crate::api::Release;
 use crate::home::Remembered;
-use crate::routes::Hidden;
+use crate::routes::{Hidden, Outcome};
 use crate::view::ReleaseRecord;
 use hueshift_core::release::{Route, State};
 use kube::api::ListParams;
@@ -71,11 +71,12 @@ pub fn remembered(sight: &Sight, document: &Document, releases: &[Release]) -> R
     let found = sight.check(&wanted)?;
     let route = match (&state, found.route) {
         (Some(_), None) => None,
-        (Some(_), Some(route)) => Some((route, found.exact)),
+        // Subsets that changed while nobody looked are written with the route.
+        (Some(_), Some(route)) => Some((route, found.exact && sight.rule_outcome() == Outcome::Unchanged)),
         (None, Some(route)) if route.plan.is_some() => Some((route, false)),
         (None, found) => {
             // A subset is named from now on. Later it is only told: callers elsewhere must not stop a release.
-            if let Some(hidden) = sight.hidden.first() {
+            if let Some(hidden) = sight.hidden.first().filter(|_| found.is_none()) {
                 return Err(refusal(Hidden::REASON, hidden.to_string()));
             }
             let stable = sight.first_live(found.map(|route| route.stable))?;

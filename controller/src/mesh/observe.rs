@@ -235,8 +235,19 @@ impl<B: Beside> Eyes<B> {
             }
             News::DestinationRules(told) => {
                 self.shared.destination_rules.listed(&told);
+                let one = told.about().cloned();
+                let find = |cluster: &Cluster| {
+                    cluster.destination_rules.get(&one.as_ref()?.0, &one.as_ref()?.1).cloned()
+                };
+                let before = find(cluster);
                 let names = cluster.destination_rules.take(told);
-                self.note_rules(&names, dirty);
+                let after = find(cluster);
+                match (one, names.is_empty()) {
+                    (Some(_), _) => self.note_rules(&[before, after], dirty),
+                    // A list: whatever changed.
+                    (None, false) => dirty.extend(cluster.blue_greens.all().map(|(name, _)| name.clone())),
+                    (None, true) => {}
+                }
                 names
             }
             News::Deployments(told) => cluster.deployments.take(told),
@@ -406,14 +417,12 @@ impl<B: Beside> Eyes<B> {
         false
     }
 
-    /// Rules also concern services of other namespaces: their callers here, or what hid something before.
-    fn note_rules(&self, changed: &[Name], dirty: &mut BTreeSet<Name>) {
-        let rules: Vec<_> =
-            changed.iter().filter_map(|(of, name)| self.cluster.destination_rules.get(of, name)).collect();
+    /// A rule, as it was and as it is, also concerns services of other namespaces.
+    fn note_rules(&self, rule: &[Option<Arc<serde_json::Value>>; 2], dirty: &mut BTreeSet<Name>) {
         for (name, _) in self.cluster.blue_greens.all() {
             let Some(sight) = self.shared.sights.get(&key(name)) else { continue };
-            let concerned = rules.iter().any(|rule| crate::routes::concerns(rule, &sight.managed));
-            if concerned || !sight.hidden.is_empty() || sight.subsets.mesh_policy.is_some() {
+            let host = sight.managed.host();
+            if rule.iter().flatten().any(|rule| crate::routes::concerns(rule, &host)) {
                 dirty.insert(name.clone());
             }
         }

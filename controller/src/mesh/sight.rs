@@ -154,8 +154,7 @@ pub fn look(
         mesh_policy: routes::mesh_policy(of_root, &managed, &cluster.root),
     };
     let everywhere = cluster.destination_rules.all().map(|((of, _), rule)| (of.as_str(), &**rule));
-    let own: Vec<Value> = rules.iter().map(|rule| (**rule).clone()).collect();
-    let own = routes::chosen_rule(&own, &managed, &subsets);
+    let own = routes::chosen_rule(rules.iter().map(|rule| &**rule), &managed, &subsets);
     let hidden = routes::hidden(everywhere, own, virtual_service, &managed, &subsets, &cluster.root);
     Ok(Sight {
         name: name.clone(),

@@ -121,7 +121,13 @@ fn problems(facts: &Facts) -> Vec<StatusProblem> {
     let untyped =
         of_view.iter().map(|text| StatusProblem { reason: "Attention".to_owned(), text: text.clone() });
     let mut all: Vec<StatusProblem> = Vec::new();
-    for problem in facts.refusal.into_iter().chain(facts.hidden).chain(facts.plugins).cloned().chain(untyped)
+    for problem in facts
+        .refusal
+        .into_iter()
+        .chain(facts.plugins)
+        .cloned()
+        .chain(untyped)
+        .chain(facts.hidden.iter().cloned())
     {
         let problem = StatusProblem { reason: cut(&problem.reason, 64), text: cut(&problem.text, 8_192) };
         if !all.contains(&problem) && all.len() < MOST {

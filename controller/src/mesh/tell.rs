@@ -107,6 +107,8 @@ impl Teller {
             return;
         }
         let sight = self.shared.sights.get(key);
+        // What was seen before something else went wrong may be over.
+        let sight = sight.filter(|_| refusal.as_ref().is_none_or(|refusal| refusal.reason == Hidden::REASON));
         let hidden: Vec<_> = sight.iter().flat_map(|sight| &sight.hidden).map(of_hidden).collect();
         let plugins = of_plugins(plugins, namespace);
         let facts = Facts {

@@ -321,8 +321,19 @@ fn a_service_is_not_taken_over_while_callers_would_miss_its_subsets_and_not_let_
     let refusal = first(&shop).unwrap_err();
     assert_eq!(refusal.reason, "SubsetsHidden");
     assert!(refusal.text.contains("front/all"), "{}", refusal.text);
+    shop.routes(
+        json!([{"name": "primary", "route": [{"destination": {"host": "pricing", "subset": "blue"}}]}]),
+    );
+    assert!(first(&shop).is_ok(), "the routes name a subset already: nobody is spared");
     let managed = with_status(json!({"state": state(Phase::Idle)}));
-    assert!(memory::remembered(&shop.look().unwrap(), &managed, &[]).is_ok(), "only told");
+    let exact = |shop: &Shop| {
+        let remembered = memory::remembered(&shop.look().unwrap(), &managed, &[]);
+        remembered.expect("it is only told").route.unwrap().1
+    };
+    assert!(!exact(&shop), "subsets that are missing are written at a start");
+    let crate::routes::Outcome::Create(ours) = shop.look().unwrap().rule_outcome() else { panic!("ours") };
+    shop.0.destination_rules.take(Told::Put(name("hueshift-pricing"), cluster::whole(read(ours))));
+    assert!(exact(&shop));
     shop.0.destination_rules.take(Told::Gone(("front".to_owned(), "all".to_owned())));
     assert!(first(&shop).is_ok());
 }

@@ -20,6 +20,9 @@ use std::fmt;
 /// Which of a rule's subsets are ours, and whose.
 const ANNOTATION: &str = "hueshift.dev/subsets";
 const PREFIX: &str = "hueshift-";
+/// The label of what we made ourselves.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+const US: &str = "hueshift";
 
 /// What the subsets must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,9 +88,13 @@ pub enum SubsetReason {
 }
 
 /// The rule that holds the subsets, or will; `None`: one that is still to be made.
-pub fn chosen_rule<'a>(rules: &'a [Value], managed: &Managed, wanted: &Subsets) -> Option<&'a Value> {
+pub fn chosen_rule<'a>(
+    mut rules: impl Iterator<Item = &'a Value>,
+    managed: &Managed,
+    wanted: &Subsets,
+) -> Option<&'a Value> {
     match &wanted.rule {
-        Some(named) => rules.iter().find(|rule| name(rule) == named),
+        Some(named) => rules.find(|rule| name(rule) == named),
         None => rule_of(rules, managed, &format!("{PREFIX}{}", wanted.blue_green)),
     }
 }
@@ -101,7 +108,7 @@ pub fn destination_rule(rules: &[Value], managed: &Managed, wanted: &Subsets) ->
     if let Some(reason) = cannot_tell_apart(wanted) {
         return conflict(wanted.rule.as_deref().unwrap_or(&ours), reason);
     }
-    let Some(rule) = chosen_rule(rules, managed, wanted) else {
+    let Some(rule) = chosen_rule(rules.iter(), managed, wanted) else {
         if let Some(named) = &wanted.rule {
             return conflict(named, SubsetReason::NoSuchRule);
         }
@@ -193,8 +200,8 @@ fn cannot_tell_apart(wanted: &Subsets) -> Option<SubsetReason> {
 
 /// The rule of the exact host that istiod takes policies from: of several it merges, the oldest leads. Ours counts
 /// only if there is no other.
-fn rule_of<'a>(rules: &'a [Value], managed: &Managed, ours: &str) -> Option<&'a Value> {
-    let exact = rules.iter().filter(|rule| managed.is_service(host(rule)));
+fn rule_of<'a>(rules: impl Iterator<Item = &'a Value>, managed: &Managed, ours: &str) -> Option<&'a Value> {
+    let exact = rules.filter(|rule| managed.is_service(host(rule)));
     let for_all = exact.filter(|rule| rule.pointer("/spec/workloadSelector").is_none_or(Value::is_null));
     for_all.min_by_key(|rule| {
         let created = rule.pointer("/metadata/creationTimestamp").and_then(Value::as_str).unwrap_or("9");
@@ -210,7 +217,10 @@ fn with_subsets(
 ) -> Result<Value, SubsetReason> {
     let mut changed = rule.clone();
     let mut added = added(rule, &wanted.blue_green);
-    let ours = name(rule) == format!("{PREFIX}{}", wanted.blue_green);
+    let by = rule.pointer("/metadata/labels").and_then(|labels| labels.get(MANAGED_BY));
+    let ours = wanted.rule.is_none()
+        && name(rule) == format!("{PREFIX}{}", wanted.blue_green)
+        && by.and_then(Value::as_str) == Some(US);
     for color in Color::BOTH {
         let subset = managed.subsets.get(color);
         let mine = subset_of(subset, wanted.labels.get(color));
@@ -261,7 +271,7 @@ fn new_rule(name: &str, rules: &[Value], managed: &Managed, wanted: &Subsets) ->
         "metadata": {
             "name": name,
             "namespace": managed.namespace,
-            "labels": {"app.kubernetes.io/managed-by": "hueshift"},
+            "labels": {MANAGED_BY: US},
         },
         "spec": {"host": managed.host(), "subsets": subsets},
     });

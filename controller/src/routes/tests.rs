@@ -503,6 +503,18 @@ fn the_root_namespaces_policy_is_copied_where_the_namespace_has_none() {
     assert_eq!(made(&[], &[&short])["spec"].get("trafficPolicy"), None, "a service of the root namespace");
     let private = rule("gateways", "*.local", json!({"exportTo": ["."], "trafficPolicy": {}}));
     assert_eq!(made(&[], &[&private])["spec"].get("trafficPolicy"), None, "nobody else sees it");
+    let mut some = policy("DISABLE");
+    some["workloadSelector"] = json!({"matchLabels": {"app": "gateway"}});
+    let some = rule("some", "*.local", some);
+    assert_eq!(made(&[], &[&some])["spec"].get("trafficPolicy"), None, "nor this one");
+    let (mut first, mut second) = (rule("a", "*.local", json!({})), all.clone());
+    first["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    second["metadata"]["creationTimestamp"] = json!("2026-02-01T00:00:00Z");
+    assert_eq!(
+        made(&[], &[&second, &first])["spec"]["trafficPolicy"]["tls"]["mode"],
+        "ISTIO_MUTUAL",
+        "merged"
+    );
     let own = rule("ours", "*.shop.svc.cluster.local", policy("DISABLE"));
     assert_eq!(made(&[own], &[&all])["spec"]["trafficPolicy"]["tls"]["mode"], "DISABLE");
     // It goes and comes with what it was copied from.
@@ -549,9 +561,44 @@ fn a_rule_of_the_callers_namespace_hides_the_subsets_unless_it_has_them() {
     let other =
         rule("one", FULL, json!({"subsets": [{"name": "blue", "labels": {"color": "x"}}, subset("g")]}));
     assert_eq!(by("front", &[other]).len(), 1, "it would lead blue's requests elsewhere");
+    // Rules for different workloads are not merged; one for all is merged with each.
+    let selects = json!({"workloadSelector": {"matchLabels": {"app": "a"}}});
+    let some = rule("some", FULL, selects.clone());
+    let both = rule("both", FULL, json!({"subsets": [subset("b"), subset("g")]}));
+    assert!(by("front", &[some.clone(), both.clone()]).is_empty());
+    let mut for_others = both.clone();
+    for_others["spec"]["workloadSelector"] = json!({"matchLabels": {"app": "b"}});
+    assert_eq!(by("front", &[some.clone(), for_others]).len(), 1, "callers of app a miss them");
+    // A rule that is shown to others only is none of its own namespace's.
+    assert!(by("front", &[rule("mesh", "*.local", json!({"exportTo": ["back"]}))]).is_empty());
     // The root namespace comes last, but for what only its own gateways see.
+    assert_eq!(by("istio-system", &[rule("some", "*.local", selects)]).len(), 1);
     assert!(by("istio-system", std::slice::from_ref(&wild)).is_empty());
     assert_eq!(by("istio-system", &[rule("gateways", "*.local", json!({"exportTo": ["."]}))]).len(), 1);
+}
+
+#[test]
+fn only_who_has_the_routes_can_miss_the_subsets() {
+    let wild = ("front", rule("mesh", "*.local", json!({})));
+    let calls =
+        |spec: Value| !hidden_by(std::slice::from_ref(&wild), None, &json!({"spec": spec})).is_empty();
+    assert!(calls(json!({})));
+    assert!(!calls(json!({"exportTo": ["."]})), "front never sees the routes");
+    assert!(calls(json!({"exportTo": [".", "front"]})));
+    assert!(!calls(json!({"gateways": ["ingress/gw", "own"]})));
+    assert!(calls(json!({"gateways": ["ingress/gw", "mesh"]})));
+    assert!(calls(json!({"gateways": ["front/gw"]})));
+    // Routes of a gateway need subsets that are shown where the gateway is.
+    let own = rule("pricing", "pricing", json!({"exportTo": [".", "ingress"]}));
+    let told = |gateway: &str| hidden_by(&[], Some(&own), &json!({"spec": {"gateways": [gateway]}})).len();
+    assert_eq!((told("ingress/gw"), told("edge/gw")), (0, 1));
+}
+
+#[test]
+fn a_users_rule_with_our_name_keeps_its_policy() {
+    let theirs = rule("hueshift-price", "pricing", json!({"trafficPolicy": {"tls": {"mode": "SIMPLE"}}}));
+    let added = add(destination_rule(std::slice::from_ref(&theirs), &managed(None), &wanted()));
+    assert_eq!(added["spec"]["trafficPolicy"], theirs["spec"]["trafficPolicy"]);
 }
 
 #[test]

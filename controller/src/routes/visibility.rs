@@ -47,16 +47,20 @@ pub fn hidden<'a>(
     root: &str,
 ) -> Vec<Hidden> {
     let full = managed.host();
+    let callers = callers(virtual_service, &managed.namespace);
+    let calls = |namespace: &str| callers.contains("*") || callers.contains(namespace);
     let mut elsewhere: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for (namespace, rule) in rules.filter(|(_, rule)| fit(host(rule), &full).is_some()) {
+        let shown = export(rule, namespace);
         // What the root namespace shows to others comes last, so it hides nothing.
         let last = namespace == root && !is_private(rule, root);
-        if namespace != managed.namespace && !last {
+        let at_home = shown.contains("*") || shown.contains(namespace);
+        if namespace != managed.namespace && calls(namespace) && at_home && !last {
             elsewhere.entry(namespace).or_default().push(rule);
         }
     }
     let behind = elsewhere.into_iter().filter_map(|(namespace, rules)| {
-        let nearest = nearest(rules.into_iter(), managed);
+        let nearest = nearest(rules.into_iter(), &full);
         let hides = nearest.first().filter(|_| !has_subsets(&nearest, managed, wanted))?;
         Some(Hidden::Behind {
             rule: format!("{namespace}/{}", name(hides)),
@@ -65,16 +69,29 @@ pub fn hidden<'a>(
         })
     });
     let narrow = own.filter(|rule| {
-        let (shown, needed) = (export(rule, &managed.namespace), export(virtual_service, &managed.namespace));
-        !shown.contains("*") && !needed.is_subset(&shown)
+        let shown = export(rule, &managed.namespace);
+        !shown.contains("*") && !callers.is_subset(&shown)
     });
     let narrow = narrow.map(|rule| Hidden::NotExported(format!("{}/{}", managed.namespace, name(rule))));
     behind.chain(narrow).collect()
 }
 
+/// The namespaces whose Envoys may have the routes; `*`: all. Of routes that only gateways have, those of the gateways.
+fn callers<'a>(virtual_service: &'a Value, namespace: &'a str) -> BTreeSet<&'a str> {
+    let shown = export(virtual_service, namespace);
+    let gateways = virtual_service.pointer("/spec/gateways").and_then(Value::as_array);
+    let gateways: Vec<&str> = gateways.into_iter().flatten().filter_map(Value::as_str).collect();
+    if gateways.is_empty() || gateways.contains(&"mesh") {
+        return shown;
+    }
+    let of = |gateway: &'a str| gateway.split_once('/').map_or(namespace, |(of, _)| of);
+    let of_gateways = gateways.into_iter().map(of);
+    of_gateways.filter(|of| shown.contains("*") || shown.contains(of)).collect()
+}
+
 /// Whether a rule, wherever it is, can be the one that some caller's Envoy takes for the service.
-pub fn concerns(rule: &Value, managed: &Managed) -> bool {
-    fit(host(rule), &managed.host()).is_some()
+pub fn concerns(rule: &Value, full_host: &str) -> bool {
+    fit(host(rule), full_host).is_some()
 }
 
 /// The traffic policy that holds for the host as long as its namespace has no rule for it: the root namespace's.
@@ -86,15 +103,14 @@ pub fn mesh_policy<'a>(
     if managed.namespace == root {
         return None;
     }
-    let shown = nearest(rules.filter(|rule| !is_private(rule, root)), managed);
-    shown.first()?.pointer("/spec/trafficPolicy").cloned()
+    let shown = nearest(rules.filter(|rule| export(rule, root).contains("*")), &managed.host());
+    // Of rules that are merged the first that has a policy.
+    shown.iter().find_map(|rule| rule.pointer("/spec/trafficPolicy").cloned())
 }
 
 /// The rules of one namespace that istiod takes for the host: the most specific, which it merges; the oldest leads.
-fn nearest<'a>(rules: impl Iterator<Item = &'a Value>, managed: &Managed) -> Vec<&'a Value> {
-    let full = managed.host();
-    let fitting: Vec<(Fit, &Value)> =
-        rules.filter_map(|rule| Some((fit(host(rule), &full)?, rule))).collect();
+fn nearest<'a>(rules: impl Iterator<Item = &'a Value>, full: &str) -> Vec<&'a Value> {
+    let fitting: Vec<(Fit, &Value)> = rules.filter_map(|rule| Some((fit(host(rule), full)?, rule))).collect();
     let best = fitting.iter().map(|(fit, _)| *fit).max();
     let mut nearest: Vec<&Value> =
         fitting.into_iter().filter(|(fit, _)| Some(*fit) == best).map(|(_, rule)| rule).collect();
@@ -113,19 +129,29 @@ fn fit(host: &str, full: &str) -> Option<Fit> {
     }
 }
 
+/// Whether each caller that these rules apply to finds both subsets: rules with different selectors are not merged.
 fn has_subsets(rules: &[&Value], managed: &Managed, wanted: &Subsets) -> bool {
-    let has = |color: Color| {
+    let has = |selector: Option<&Value>, color: Color| {
         let mine = subset_of(managed.subsets.get(color), wanted.labels.get(color));
-        let lists = rules.iter().filter_map(|rule| rule.pointer("/spec/subsets")?.as_array());
+        let merged = rules.iter().filter(|rule| [None, selector].contains(&self::selector(rule)));
+        let lists = merged.filter_map(|rule| rule.pointer("/spec/subsets")?.as_array());
         lists
             .flatten()
             .any(|entry| ["name", "labels"].iter().all(|field| entry.get(field) == mine.get(field)))
     };
-    Color::BOTH.into_iter().all(has)
+    rules.iter().all(|rule| Color::BOTH.into_iter().all(|color| has(selector(rule), color)))
 }
 
-/// The namespaces that an object is shown to; `*`: all.
+/// The callers that a rule is for, if not all of its namespace.
+fn selector(rule: &Value) -> Option<&Value> {
+    rule.pointer("/spec/workloadSelector").filter(|selector| !selector.is_null())
+}
+
+/// The namespaces that an object is shown to; `*`: all. A rule with a selector never leaves its own.
 fn export<'a>(object: &'a Value, namespace: &'a str) -> BTreeSet<&'a str> {
+    if selector(object).is_some() {
+        return BTreeSet::from([namespace]);
+    }
     let list = object.pointer("/spec/exportTo").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let named: BTreeSet<&str> =
         list.iter().filter_map(Value::as_str).map(|to| if to == "." { namespace } else { to }).collect();

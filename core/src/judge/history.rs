@@ -110,8 +110,8 @@ impl LatencyHistory {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct History {
-    /// Requests and failures of the same hour yesterday and of the same hour a week ago, where somebody counted; the
-    /// release's own part until cutover is a window, too, which the judge counts itself.
+    /// Requests and failures of the hours of the cutover yesterday and a week ago ([`super::hours`]), where enough was
+    /// counted; the release's own part until cutover is a window, too, which the judge counts itself.
     pub errors: Vec<Window>,
 }
 

@@ -46,11 +46,12 @@ impl Hours {
         self.0.is_empty()
     }
 
-    /// The windows that a cutover at this time (Unix ms) is held against: the same hour yesterday and a week ago, where
-    /// enough was counted. The last half hour is the release's own, which the judge counted itself.
+    /// The windows that a cutover at this time (Unix ms) is held against: its hour and the next, yesterday and a week ago,
+    /// where enough was counted. (A cutover at five to ten is watched from ten on.) What stable did in this release until
+    /// cutover is a window that the judge counted itself.
     pub fn before(&self, wall_ms: u64) -> History {
         let ago = |hours: u64| self.0.get(&hour(wall_ms).checked_sub(hours)?).copied();
-        let windows = [DAY, WEEK].into_iter().filter_map(ago);
+        let windows = [DAY, DAY - 1, WEEK, WEEK - 1].into_iter().filter_map(ago);
         History { errors: windows.filter(|window| window.n >= ENOUGH).collect() }
     }
 
@@ -81,16 +82,18 @@ mod tests {
     }
 
     #[test]
-    fn the_same_hour_of_yesterday_and_of_last_week_are_the_windows() {
+    fn the_hours_of_yesterday_and_of_last_week_are_the_windows() {
         let mut hours = Hours::default();
-        for (hour, errors) in [(NOW - WEEK, 1), (NOW - DAY - 1, 2), (NOW - DAY, 3), (NOW - DAY + 1, 4)] {
+        let then =
+            [(NOW - WEEK, 1), (NOW - DAY - 1, 2), (NOW - DAY, 3), (NOW - DAY + 1, 4), (NOW - DAY + 2, 5)];
+        for (hour, errors) in then {
             hours.add(at(hour, 0), 500, errors);
             hours.add(at(hour, 59), 500, 0);
         }
         let windows = |minute| hours.before(at(NOW, minute)).errors;
-        let expected = [Window { n: 1_000, errors: 3 }, Window { n: 1_000, errors: 1 }];
+        let expected = [3, 4, 1].map(|errors| Window { n: 1_000, errors });
         assert_eq!((windows(0), windows(59)), (expected.to_vec(), expected.to_vec()));
-        assert_eq!(hours.before(at(NOW + 2, 0)).errors, [], "nobody counted then");
+        assert_eq!(hours.before(at(NOW + 3, 0)).errors, [], "nobody counted then");
         assert_eq!(hours.before(0).errors, [], "a clock that was never set");
     }
 
@@ -112,7 +115,7 @@ mod tests {
             hours.add(at(NOW + hour, 0), 1_000, 0);
             hours
         });
-        assert_eq!(last.before(at(NOW + 999, 0)).errors.len(), 2);
+        assert_eq!(last.before(at(NOW + 999, 0)).errors.len(), 4);
         assert_eq!(hours.clone().and(&last).0.len(), MOST);
     }
 
