@@ -253,6 +253,7 @@ async fn callers_whose_own_rule_hides_the_subsets_are_told_before_a_route_names_
     install(&cluster, Where::Namespaces, &[]).await;
     let shop = Shop::open(&cluster, "seen-from-afar");
     let callers = Shop::bare(&cluster, "callers");
+    shop.routes(json!({"http": [{"name": "primary", "route": [{"destination": {"host": "pricing"}}]}]}));
     let before = shop.traffic();
     callers.rule(json!({"host": "*.seen-from-afar.svc.cluster.local"}));
     shop.blue_green("pricing", "v1", json!({}));
@@ -263,6 +264,8 @@ async fn callers_whose_own_rule_hides_the_subsets_are_told_before_a_route_names_
     let subset = |color: &str| json!({"name": color, "labels": {"color": color}});
     let host = "pricing.seen-from-afar.svc.cluster.local";
     callers.rule(json!({"host": host, "subsets": [subset("blue"), subset("green")]}));
+    shop.refused("pricing", "NoReadyEndpoints", "start one of the").await;
+    shop.routes(json!({"http": [route()]}));
     shop.ready("pricing").await;
     // Somebody else's rule must not end what is under way: it is told, and no more.
     callers.rule(json!({"host": host}));
