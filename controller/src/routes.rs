@@ -36,7 +36,7 @@ pub use read::{Difference, Drift, Found, read};
 pub use refusal::{Reason, RouteError};
 pub use subsets::{
     Outcome, Released, SubsetConflict, SubsetReason, Subsets, chosen_rule, destination_rule, named_subsets,
-    released_destination_rule,
+    released_destination_rule, rule_patch,
 };
 pub use visibility::{Hidden, concerns, hidden, mesh_policy};
 

@@ -266,9 +266,9 @@ fn service_view(service: &Service, clock: Clock) -> ServiceView {
     }
 }
 
-/// A view is asked for often and read by people: it leaves out what only `report` needs.
+/// A view is asked for often and read by people: it leaves out what only `report` and later releases need.
 fn without_judge(record: &ReleaseRecord) -> ReleaseRecord {
-    ReleaseRecord { judge: None, ..record.clone() }
+    ReleaseRecord { judge: None, hours: Hours::default(), ..record.clone() }
 }
 
 fn color_view(service: &Service, color: Color, recent: Option<(PerColor<(u64, u64)>, f64)>) -> ColorView {

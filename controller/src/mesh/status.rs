@@ -121,14 +121,9 @@ fn problems(facts: &Facts) -> Vec<StatusProblem> {
     let untyped =
         of_view.iter().map(|text| StatusProblem { reason: "Attention".to_owned(), text: text.clone() });
     let mut all: Vec<StatusProblem> = Vec::new();
-    for problem in facts
-        .refusal
-        .into_iter()
-        .chain(facts.plugins)
-        .cloned()
-        .chain(untyped)
-        .chain(facts.hidden.iter().cloned())
-    {
+    // What others must mend comes last: there may be one in each namespace.
+    let typed = facts.refusal.into_iter().chain(facts.plugins).cloned();
+    for problem in typed.chain(untyped).chain(facts.hidden.iter().cloned()) {
         let problem = StatusProblem { reason: cut(&problem.reason, 64), text: cut(&problem.text, 8_192) };
         if !all.contains(&problem) && all.len() < MOST {
             all.push(problem);

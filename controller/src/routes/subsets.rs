@@ -13,6 +13,8 @@
 use super::Managed;
 use super::entry::{destinations, subset};
 use hueshift_core::color::{Color, PerColor};
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{Patch, PatchOperation, ReplaceOperation};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -129,6 +131,17 @@ pub fn destination_rule(rules: &[Value], managed: &Managed, wanted: &Subsets) ->
         Ok(changed) => Outcome::Add(changed),
         Err(reason) => conflict(name(rule), reason),
     }
+}
+
+/// From a rule as it was read to what it must be: only what differs, and only onto that version of it, so that somebody
+/// else's edit in between is refused instead of undone.
+pub fn rule_patch(from: &Value, to: &Value) -> Patch {
+    let mut patch = json_patch::diff(from, to);
+    if let Some(version) = from.pointer("/metadata/resourceVersion") {
+        let path = PointerBuf::from_tokens(["metadata", "resourceVersion"]);
+        patch.0.push(PatchOperation::Replace(ReplaceOperation { path, value: version.clone() }));
+    }
+    patch
 }
 
 /// A rule when its BlueGreen is deleted. `named`: which colors' subsets a VirtualService still names

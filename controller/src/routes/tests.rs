@@ -578,6 +578,24 @@ fn a_rule_of_the_callers_namespace_hides_the_subsets_unless_it_has_them() {
 }
 
 #[test]
+fn a_rule_is_changed_only_where_it_differs_and_only_in_the_version_that_was_read() {
+    let mut user = rule("pricing", "pricing", json!({"trafficPolicy": {"tls": {"mode": "SIMPLE"}}}));
+    user["metadata"]["resourceVersion"] = json!("7");
+    let added = add(destination_rule(std::slice::from_ref(&user), &managed(None), &wanted()));
+    let patch = rule_patch(&user, &added);
+    let told = serde_json::to_value(&patch).unwrap();
+    assert!(
+        told.as_array()
+            .unwrap()
+            .contains(&json!({"op": "replace", "path": "/metadata/resourceVersion", "value": "7"}))
+    );
+    assert!(!told.to_string().contains("trafficPolicy"), "{told}");
+    let mut patched = user.clone();
+    json_patch::patch(&mut patched, &patch).unwrap();
+    assert_eq!(patched, added);
+}
+
+#[test]
 fn only_who_has_the_routes_can_miss_the_subsets() {
     let wild = ("front", rule("mesh", "*.local", json!({})));
     let calls =

@@ -178,7 +178,8 @@ impl fmt::Display for Hidden {
                     f,
                     "DestinationRule {rule} (host {host}) hides the colors' subsets from callers in namespace \
                      {namespace}: a caller's own namespace comes first, so their requests to this service are answered \
-                     with 503; give that rule the subsets {blue} and {green} for this host, narrow its host, or move it"
+                     with 503; write a rule for this host there with the subsets {blue} and {green}, narrow that one's host, \
+                     or move it"
                 )
             }
             Hidden::NotExported(rule) => write!(

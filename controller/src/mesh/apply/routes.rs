@@ -12,8 +12,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hueshift_core::release::Route;
 use hueshift_core::route_plan::Pins;
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{PatchOperation, ReplaceOperation};
 use kube::Api;
 use kube::api::{DynamicObject, Patch};
 use serde_json::{Value, json};
@@ -167,8 +165,14 @@ impl Hand {
             Outcome::Unchanged => return Ok(()),
             Outcome::Conflict(conflict) => return Err(conflict.to_string()),
             Outcome::Add(changed) => {
-                let from = sight.rules.iter().find(|rule| rule_name(rule) == rule_name(&changed));
-                patch_rule(&api, from.map_or(&changed, |rule| &**rule), &changed).await
+                let name = rule_name(&changed);
+                let Some(from) = sight.rules.iter().find(|rule| rule_name(rule) == name) else {
+                    return Err(format!(
+                        "DestinationRule {}/{} was not seen before it was changed",
+                        name.0, name.1
+                    ));
+                };
+                patch_rule(&api, from, &changed).await
             }
             Outcome::Create(rule) => match serde_json::from_value::<DynamicObject>(rule) {
                 Ok(rule) => call(api.create(&post(), &rule)).await,
@@ -194,17 +198,12 @@ impl Hand {
     }
 }
 
-/// Writes what differs, and only onto the version that it was made from: somebody else's edit is a conflict.
 pub(super) async fn patch_rule(
     api: &Api<DynamicObject>,
     from: &Value,
     to: &Value,
 ) -> Result<DynamicObject, CallError> {
-    let mut patch = json_patch::diff(from, to);
-    if let Some(version) = from.pointer("/metadata/resourceVersion") {
-        let path = PointerBuf::from_tokens(["metadata", "resourceVersion"]);
-        patch.0.push(PatchOperation::Replace(ReplaceOperation { path, value: version.clone() }));
-    }
+    let patch = routes::rule_patch(from, to);
     call(api.patch(&rule_name(from).1, &params(), &Patch::Json::<()>(patch))).await
 }
 
